@@ -48,6 +48,38 @@ class InputError(ValueError):
     """
 
 
+def _require_positive(config: Any, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) <= 0:
+            raise InputError(f"{name} must be greater than 0. Received: {getattr(config, name)}.")
+
+
+def _require_not_negative(config: Any, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 0:
+            raise InputError(f"{name} must not be negative. Received: {getattr(config, name)}.")
+
+
+def _require_rate(config: Any, *names: str) -> None:
+    for name in names:
+        if not 0.0 <= getattr(config, name) < 1.0:
+            raise InputError(
+                f"{name} must be at least 0 and less than 1. Received: {getattr(config, name)}."
+            )
+
+
+def _require_choice(config: Any, name: str, choices: tuple[str, ...]) -> None:
+    if getattr(config, name) not in choices:
+        raise InputError(
+            f"{name} must be one of {', '.join(choices)}. Received: {getattr(config, name)!r}."
+        )
+
+
+def _require_seed(config: Any) -> None:
+    if not 0 <= config.seed < 2**31:
+        raise InputError(f"seed must be from 0 to 2**31 - 1. Received: {config.seed}.")
+
+
 @dataclasses.dataclass(frozen=True)
 class EncoderConfig:
     """Shape and rates of a BERT encoder.
@@ -469,35 +501,3 @@ def _deep_copy(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_deep_copy(entry) for entry in value]
     return value
-
-
-def _require_positive(config: Any, *names: str) -> None:
-    for name in names:
-        if getattr(config, name) <= 0:
-            raise InputError(f"{name} must be greater than 0. Received: {getattr(config, name)}.")
-
-
-def _require_not_negative(config: Any, *names: str) -> None:
-    for name in names:
-        if getattr(config, name) < 0:
-            raise InputError(f"{name} must not be negative. Received: {getattr(config, name)}.")
-
-
-def _require_rate(config: Any, *names: str) -> None:
-    for name in names:
-        if not 0.0 <= getattr(config, name) < 1.0:
-            raise InputError(
-                f"{name} must be at least 0 and less than 1. Received: {getattr(config, name)}."
-            )
-
-
-def _require_choice(config: Any, name: str, choices: tuple[str, ...]) -> None:
-    if getattr(config, name) not in choices:
-        raise InputError(
-            f"{name} must be one of {', '.join(choices)}. Received: {getattr(config, name)!r}."
-        )
-
-
-def _require_seed(config: Any) -> None:
-    if not 0 <= config.seed < 2**31:
-        raise InputError(f"seed must be from 0 to 2**31 - 1. Received: {config.seed}.")

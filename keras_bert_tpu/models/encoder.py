@@ -1,0 +1,85 @@
+"""The BERT encoder: token ids in, one vector a token and one a sequence out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from keras_bert_tpu.config import EncoderConfig
+from keras_bert_tpu.layers.attention import padding_score_bias
+from keras_bert_tpu.layers.configured import Configured, truncated_normal
+from keras_bert_tpu.layers.embeddings import BertEmbeddings
+from keras_bert_tpu.layers.transformer import TransformerLayer
+
+
+@keras.saving.register_keras_serializable(package="keras_bert_tpu")
+class BertEncoder(Configured, keras.Model):
+    """Bidirectional transformer encoder (arXiv 1810.04805), with Google's pooler.
+
+    All variables exist once the constructor returns.
+
+    Args:
+        config: EncoderConfig.
+        dtype: Keras dtype policy, for example "mixed_bfloat16". Defaults to Keras' own.
+        name: str. Defaults to "encoder".
+        **kwargs: Those of `keras.Model`.
+
+    Example:
+        encoder = BertEncoder(EncoderConfig.from_preset("mini"))
+        outputs = encoder({"token_ids": ids, "segment_ids": segments, "padding_mask": mask})
+        outputs["sequence_output"]  # [batch, length, hidden]
+    """
+
+    def __init__(self, config: EncoderConfig, dtype: Any = None, name: str = "encoder", **kwargs):
+        super().__init__(config, dtype=dtype, name=name, **kwargs)
+        policy = self.dtype_policy
+        self.embeddings = BertEmbeddings(config, dtype=policy, name="embeddings")
+        self.transformer_layers = [
+            TransformerLayer(config, index, dtype=policy, name=f"layer_{index}")
+            for index in range(config.num_layers)
+        ]
+        self.pooler = keras.layers.Dense(
+            config.hidden_size,
+            activation="tanh",
+            kernel_initializer=truncated_normal(config),
+            dtype=policy,
+            name="pooler",
+        )
+        self.build()
+
+    def build(self, input_shape: Any = None) -> None:
+        """Creates all variables; called by the constructor."""
+        if self.built:
+            return
+        self.embeddings.build()
+        for layer in self.transformer_layers:
+            layer.build()
+        self.pooler.build((None, self.config.hidden_size))
+
+    def call(
+        self, inputs: Mapping[str, Any], training: bool | None = None, seed: Any = None
+    ) -> dict[str, Any]:
+        """Encodes a batch.
+
+        Args:
+            inputs: Mapping with `token_ids`, `segment_ids` and `padding_mask` (1 = real token),
+                int32 tensors [batch, length]; other keys are ignored.
+            training: bool. Whether dropout is on.
+            seed: int32 tensor [2], the dropout seed of this step and replica, see `Dropout`.
+
+        Returns:
+            Dict of float tensors: `sequence_output` [batch, length, hidden] and `pooled_output`
+            [batch, hidden], the [CLS] position through a dense layer with tanh.
+        """
+        hidden = self.embeddings(
+            inputs["token_ids"], inputs["segment_ids"], training=training, seed=seed
+        )
+        score_bias = padding_score_bias(inputs["padding_mask"])
+        for layer in self.transformer_layers:
+            hidden = layer(hidden, score_bias, training=training, seed=seed)
+        return {"sequence_output": hidden, "pooled_output": self.pooler(hidden[:, 0])}
+
+    @property
+    def token_embeddings(self) -> Any:
+        """The table [vocabulary, hidden] that the masked language model head shares."""
+        return self.embeddings.token_embedding.embeddings

@@ -1,0 +1,66 @@
+"""The pre-training model: the encoder with both heads."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from keras_bert_tpu.config import EncoderConfig
+from keras_bert_tpu.layers.configured import Configured
+from keras_bert_tpu.layers.heads import MaskedLanguageModelHead, NextSentenceHead
+from keras_bert_tpu.models.encoder import BertEncoder
+
+
+@keras.saving.register_keras_serializable(package="keras_bert_tpu")
+class BertPretrainer(Configured, keras.Model):
+    """Encoder, masked language model head and next sentence head (arXiv 1810.04805, 3.1).
+
+    All variables exist once the constructor returns.
+
+    Args:
+        config: EncoderConfig.
+        dtype: Keras dtype policy, for example "mixed_bfloat16". Defaults to Keras' own.
+        name: str. Defaults to "pretrainer".
+        **kwargs: Those of `keras.Model`.
+    """
+
+    def __init__(
+        self, config: EncoderConfig, dtype: Any = None, name: str = "pretrainer", **kwargs
+    ):
+        super().__init__(config, dtype=dtype, name=name, **kwargs)
+        policy = self.dtype_policy
+        self.encoder = BertEncoder(config, dtype=policy)
+        self.masked_language_model = MaskedLanguageModelHead(
+            config, dtype=policy, name="masked_language_model"
+        )
+        self.next_sentence = NextSentenceHead(config, dtype=policy, name="next_sentence")
+        self.build()
+
+    def build(self, input_shape: Any = None) -> None:
+        """Creates all variables; called by the constructor."""
+        if self.built:
+            return
+        self.masked_language_model.build()
+        self.next_sentence.build()
+
+    def call(
+        self, inputs: Mapping[str, Any], training: bool | None = None, seed: Any = None
+    ) -> dict[str, Any]:
+        """Encodes a batch and scores its masked positions and sentence pairs.
+
+        Args:
+            inputs: Mapping with those of `BertEncoder` and `mask_positions`, int32
+                [batch, predictions]; other keys are ignored.
+            training: bool. Whether dropout is on.
+            seed: int32 tensor [2], the dropout seed of this step and replica, see `Dropout`.
+
+        Returns:
+            Dict with the encoder's outputs, `mlm_logits` float32 [batch, predictions, vocabulary]
+            and `nsp_logits` float32 [batch, 2].
+        """
+        outputs = self.encoder(inputs, training=training, seed=seed)
+        outputs["mlm_logits"] = self.masked_language_model(
+            outputs["sequence_output"], inputs["mask_positions"], self.encoder.token_embeddings
+        )
+        outputs["nsp_logits"] = self.next_sentence(outputs["pooled_output"])
+        return outputs

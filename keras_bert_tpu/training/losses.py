@@ -1,0 +1,65 @@
+"""The two pre-training losses, as sums that can be added over replicas and steps.
+
+A mean is only formed after numerators and denominators have been summed over all replicas: the
+number of masked words differs from replica to replica, so a mean of means would be another loss.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+
+class Sums(NamedTuple):
+    """float32 scalars: weighted sums over the targets of one replica's batch."""
+
+    loss: tf.Tensor
+    correct: tf.Tensor
+    weight: tf.Tensor
+
+
+def masked_language_model_sums(
+    logits: tf.Tensor, mask_ids: tf.Tensor, mask_weights: tf.Tensor
+) -> Sums:
+    """Sums cross-entropy and hits over the real masked positions (arXiv 1810.04805, A.2).
+
+    Args:
+        logits: float32 tensor [batch, predictions, vocabulary].
+        mask_ids: int32 tensor [batch, predictions], the pieces that were masked.
+        mask_weights: float32 tensor [batch, predictions], 1 = real, 0 = padding.
+    """
+    return _sums(logits, mask_ids, mask_weights)
+
+
+def next_sentence_sums(
+    logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor | None = None
+) -> Sums:
+    """Sums cross-entropy and hits over the real sequences.
+
+    Args:
+        logits: float32 tensor [batch, 2], or [batch, sequences, 2] for packed rows.
+        labels: int32 tensor [batch, sequences]; a plain row is the case of one sequence.
+        weights: float32 tensor [batch, sequences], 1 = real sequence, 0 = padding; None means
+            that all are real.
+    """
+    labels = tf.reshape(labels, [-1])
+    weights = tf.ones_like(labels, tf.float32) if weights is None else tf.reshape(weights, [-1])
+    return _sums(tf.reshape(logits, [-1, 2]), labels, weights)
+
+
+def total_weights(batch: Mapping[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns how many masked words and how many sequences of a replica's batch count."""
+    sequences = batch.get("next_sentence_weights")
+    if sequences is None:
+        sequences = tf.ones_like(batch["next_sentence_label"], tf.float32)
+    return tf.reduce_sum(batch["mask_weights"]), tf.reduce_sum(sequences)
+
+
+def _sums(logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> Sums:
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    hits = tf.cast(tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), labels), tf.float32)
+    return Sums(
+        loss=tf.reduce_sum(losses * weights),
+        correct=tf.reduce_sum(hits * weights),
+        weight=tf.reduce_sum(weights),
+    )

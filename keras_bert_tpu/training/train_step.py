@@ -1,0 +1,163 @@
+"""The train step: the same on one replica and on many."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_bert_tpu.layers.dropout import SITES_PER_STEP
+from keras_bert_tpu.models.pretrainer import BertPretrainer
+from keras_bert_tpu.training.losses import (
+    Sums,
+    masked_language_model_sums,
+    next_sentence_sums,
+    total_weights,
+)
+from keras_bert_tpu.training.metrics import Ratio
+
+# int32 holds this many steps times SITES_PER_STEP; the first entry of the seed counts the rounds.
+_STEPS_PER_ROUND = 2**31 // SITES_PER_STEP
+# Primes that keep the first entries of replicas, rounds and neighbouring run seeds apart.
+_REPLICA_STRIDE, _ROUND_STRIDE = 15_485_863, 32_452_843
+
+
+class PretrainingStep(keras.Model):
+    """What `model.fit` trains: a BertPretrainer with the pre-training losses.
+
+    With dropout off, a step on N replicas equals a step on one to rounding: the loss is the mean
+    over the real targets of the global batch, and the gradient is clipped after it was summed
+    over the replicas. Create it, and compile it, in the scope of the strategy.
+
+    Args:
+        pretrainer: BertPretrainer.
+        clip_norm: float. Largest global norm of the reduced gradient; 0 turns clipping off.
+        seed: int. Dropout masks are a function of it, the step, the replica and the layer.
+    """
+
+    def __init__(self, pretrainer: BertPretrainer, clip_norm: float, seed: int):
+        super().__init__(name="pretraining_step")
+        self.pretrainer = pretrainer
+        self.clip_norm = clip_norm
+        self.seed = seed
+        self.input_waits: list[tf.Tensor] = []
+        self._mlm_loss, self._mlm_accuracy = Ratio("mlm_loss"), Ratio("mlm_accuracy")
+        self._nsp_loss, self._nsp_accuracy = Ratio("nsp_loss"), Ratio("nsp_accuracy")
+        self._gradient_norm = Ratio("gradient_norm")
+        self.built = True
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The sums over replicas and over the steps since the last reset."""
+        return [
+            self._mlm_loss,
+            self._mlm_accuracy,
+            self._nsp_loss,
+            self._nsp_accuracy,
+            self._gradient_norm,
+        ]
+
+    def call(self, inputs: Mapping[str, Any], training: bool | None = None, seed: Any = None):
+        """Calls the pretrainer."""
+        return self.pretrainer(inputs, training=training, seed=seed)
+
+    def train_step(self, data: Mapping[str, tf.Tensor]) -> None:
+        """Runs one step on this replica's slice of the global batch.
+
+        Args:
+            data: The batch, see `BertPretrainer`, with `mask_ids`, `mask_weights` and
+                `next_sentence_label`.
+        """
+        replicas = tf.distribute.get_replica_context()
+        masked_words, sequences = replicas.all_reduce(
+            tf.distribute.ReduceOp.SUM, list(total_weights(data))
+        )
+        with tf.GradientTape() as tape:
+            outputs = self(data, training=True, seed=self._dropout_seed(replicas))
+            mlm, nsp = self._sums(data, outputs)
+            # This replica's share of the global mean.
+            loss = tf.math.divide_no_nan(mlm.loss, masked_words)
+            loss += tf.math.divide_no_nan(nsp.loss, sequences)
+        variables = self.trainable_variables
+        # The tied table has a sparse gradient from the lookup and a dense one from the scores;
+        # their sum is dense, and all others are dense by construction.
+        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
+        gradients = replicas.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        norm = tf.linalg.global_norm(gradients)
+        scale = 1.0
+        if self.clip_norm:
+            scale = self.clip_norm / tf.maximum(norm, self.clip_norm)
+        # Keras sums over the replicas once more when it applies gradients.
+        scale /= tf.cast(replicas.num_replicas_in_sync, tf.float32)
+        self.optimizer.apply([gradient * scale for gradient in gradients], variables)
+        self._update_metrics(mlm, nsp)
+        self._gradient_norm.update_state(norm, 1.0)
+
+    def test_step(self, data: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Adds this replica's slice of a held-out batch to the metrics."""
+        mlm, nsp = self._sums(data, self(data, training=False))
+        self._update_metrics(mlm, nsp)
+        return self.get_metrics_result()
+
+    def get_metrics_result(self) -> dict[str, tf.Tensor]:
+        """Returns the metrics and `loss`, the sum of both mean losses."""
+        results = {metric.name: metric.result() for metric in self.metrics}
+        return {"loss": results["mlm_loss"] + results["nsp_loss"], **results}
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Builds what `fit` calls: `steps_per_execution` steps and the time they waited for input.
+
+        Keras' own function does not tell how long `get_next` took, and returns the metrics of a
+        replica, averaged, where this one returns those of the global batch.
+        """
+        if self.train_function is not None and not force:
+            return
+        strategy = self.distribute_strategy
+        step = tf.function(self.train_step, jit_compile=True) if self.jit_compile else None
+
+        @tf.function
+        def run_steps(iterator: Any) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+            waited = tf.constant(0.0, tf.float64)
+            for _ in tf.range(self.steps_per_execution):
+                began = tf.timestamp()
+                with tf.control_dependencies([began]):
+                    batch = iterator.get_next()
+                with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
+                    waited += tf.timestamp() - began
+                strategy.run(step or self.train_step, args=(batch,))
+            return self.get_metrics_result(), waited
+
+        def train_function(iterator: Any) -> dict[str, tf.Tensor]:
+            logs, waited = run_steps(iterator)
+            self.input_waits.append(waited)
+            return logs
+
+        self.train_function = train_function
+
+    def take_input_wait(self) -> float:
+        """Returns the seconds that the steps since the last call waited for input."""
+        seconds = float(sum(float(waited) for waited in self.input_waits))
+        self.input_waits.clear()
+        return seconds
+
+    def _dropout_seed(self, replicas: tf.distribute.ReplicaContext) -> tf.Tensor:
+        step = tf.cast(self.optimizer.iterations, tf.int64)
+        replica = tf.cast(replicas.replica_id_in_sync_group, tf.int64)
+        first = self.seed + replica * _REPLICA_STRIDE + step // _STEPS_PER_ROUND * _ROUND_STRIDE
+        second = step % _STEPS_PER_ROUND * SITES_PER_STEP
+        return tf.cast(tf.stack([first % 2**31, second]), tf.int32)
+
+    def _sums(self, data: Mapping[str, Any], outputs: Mapping[str, Any]) -> tuple[Sums, Sums]:
+        mlm = masked_language_model_sums(
+            outputs["mlm_logits"], data["mask_ids"], data["mask_weights"]
+        )
+        nsp = next_sentence_sums(
+            outputs["nsp_logits"], data["next_sentence_label"], data.get("next_sentence_weights")
+        )
+        return mlm, nsp
+
+    def _update_metrics(self, mlm: Sums, nsp: Sums) -> None:
+        self._mlm_loss.update_state(mlm.loss, mlm.weight)
+        self._mlm_accuracy.update_state(mlm.correct, mlm.weight)
+        self._nsp_loss.update_state(nsp.loss, nsp.weight)
+        self._nsp_accuracy.update_state(nsp.correct, nsp.weight)
