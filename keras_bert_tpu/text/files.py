@@ -1,0 +1,145 @@
+"""Text files as lines of bytes: plain or gzip, local or gs://, in constant memory."""
+
+import zlib
+from collections.abc import Iterator, Sequence
+
+import tensorflow as tf
+
+from keras_bert_tpu.config import InputError
+
+# Large enough that a request to a bucket is worth its latency, small beside any machine's memory.
+_PIECE_BYTES = 1 << 20
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# zlib's code for "a gzip header and trailer, the largest window": 16 + 15.
+_GZIP_WINDOW_BITS = 31
+
+
+def expand_globs(patterns: str | Sequence[str]) -> list[str]:
+    """Returns the files that match, sorted, each once.
+
+    Args:
+        patterns: str or sequence of str. Local or gs:// paths or glob patterns; a string may hold
+            several, separated by commas.
+
+    Returns:
+        List of str, sorted by path, so that the order does not depend on the file system.
+
+    Raises:
+        InputError: If there is no pattern, or if one of them matches no file.
+    """
+    if isinstance(patterns, str):
+        patterns = [patterns]
+    names = [name.strip() for pattern in patterns for name in pattern.split(",") if name.strip()]
+    if not names:
+        raise InputError("No input files are named; give a path or a glob such as corpus/*.txt.gz.")
+    paths = set()
+    for name in names:
+        # gs:// lists folder markers, which end with a slash, beside the files.
+        found = [path for path in _glob(name) if not path.endswith("/")]
+        if not found and tf.io.gfile.exists(name):
+            found = [name]  # A file whose name holds characters that mean something in a pattern.
+        if not found:
+            raise InputError(
+                f"No file matches {name!r}; check the path, and quote patterns so that the shell "
+                f"does not expand them."
+            )
+        paths.update(found)
+    return sorted(paths)
+
+
+def read_lines(path: str) -> Iterator[bytes]:
+    r"""Reads a text file line by line, in memory bounded by the longest line.
+
+    A file whose name ends with `.gz` is decompressed; it may have several gzip members. Lines end
+    with `\n` or `\r\n`; a UTF-8 byte order mark at the start of the file is dropped.
+
+    Args:
+        path: str. Local or gs:// path.
+
+    Yields:
+        bytes. A line without its end. A last line without an end counts as a line.
+
+    Raises:
+        InputError: If the file does not exist, or is not whole or not gzip though named `.gz`.
+    """
+    pieces = _read_pieces(path)
+    if path.endswith(".gz"):
+        pieces = _decompress(pieces, path)
+    unfinished: list[bytes] = []
+    is_first = True
+    for piece in pieces:
+        head, *rest = piece.split(b"\n")
+        unfinished.append(head)
+        for following in rest:
+            yield _clean_line(b"".join(unfinished), is_first)
+            is_first = False
+            unfinished = [following]
+    last = b"".join(unfinished)
+    if last:
+        yield _clean_line(last, is_first)
+
+
+def _clean_line(line: bytes, is_first: bool) -> bytes:
+    if is_first:
+        line = line.removeprefix(_BYTE_ORDER_MARK)
+    return line.removesuffix(b"\r")
+
+
+def _glob(pattern: str) -> list[str]:
+    try:
+        return tf.io.gfile.glob(pattern)
+    except tf.errors.NotFoundError:  # A bucket that does not exist.
+        return []
+
+
+def _read_pieces(path: str) -> Iterator[bytes]:
+    # `read` in pieces, not iteration: over gs://, iterating over a GFile ends quietly on a read
+    # error, and half a corpus would pass for the whole.
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            while piece := file.read(_PIECE_BYTES):
+                yield piece
+    except tf.errors.NotFoundError as error:
+        raise InputError(f"There is no file {path!r}; check the path.") from error
+    except tf.errors.FailedPreconditionError as error:
+        raise InputError(
+            f"{path!r} cannot be read as a file; if it is a folder, name its files, for example "
+            f"{path.rstrip('/')}/*."
+        ) from error
+
+
+def _decompress(pieces: Iterator[bytes], path: str) -> Iterator[bytes]:
+    """Decompresses gzip; the memory used does not depend on how well the data is compressed."""
+    decompressor = zlib.decompressobj(_GZIP_WINDOW_BITS)
+    members = 0
+    in_member = False
+    for data in pieces:
+        while data:
+            if not in_member:
+                if members:
+                    # The gzip format allows zero padding after a member (as on tapes).
+                    data = data.lstrip(b"\0")
+                    if not data:
+                        break
+                decompressor = zlib.decompressobj(_GZIP_WINDOW_BITS)
+                in_member = True
+            try:
+                piece = decompressor.decompress(data, _PIECE_BYTES)
+            except zlib.error as error:
+                raise InputError(
+                    f"{path!r} ends with .gz but is not sound gzip data ({error}); compress it "
+                    f"again, or rename it if it is plain text."
+                ) from error
+            if piece:
+                yield piece
+            if decompressor.eof:
+                data = decompressor.unused_data
+                members += 1
+                in_member = False
+            else:
+                data = decompressor.unconsumed_tail
+    if in_member or not members:
+        raise InputError(
+            f"{path!r} is cut off: its gzip data ends before the end of the file's content; copy "
+            f"or compress it again."
+        )

@@ -1,0 +1,108 @@
+import gzip
+import tracemalloc
+
+import pytest
+
+from keras_bert_tpu.config import InputError
+from keras_bert_tpu.text import files
+
+
+def write(path, data: bytes) -> str:
+    path.write_bytes(data)
+    return str(path)
+
+
+def test_globs_are_sorted_and_each_file_comes_once(tmp_path):
+    for name in ("b.txt", "a.txt", "c.txt.gz"):
+        write(tmp_path / name, b"")
+    folder = str(tmp_path)
+    expected = [f"{folder}/a.txt", f"{folder}/b.txt", f"{folder}/c.txt.gz"]
+    assert files.expand_globs(f"{folder}/*.gz, {folder}/*.txt,{folder}/b*") == expected
+    assert files.expand_globs([f"{folder}/*.txt", f"{folder}/c.txt.gz"]) == expected
+
+
+def test_a_file_name_with_pattern_characters_is_found(tmp_path):
+    path = write(tmp_path / "notes[1].txt", b"x")
+    assert files.expand_globs(path) == [path]
+
+
+@pytest.mark.parametrize("patterns", ["", " , ", []])
+def test_no_pattern_is_an_input_error(patterns):
+    with pytest.raises(InputError, match="No input files are named"):
+        files.expand_globs(patterns)
+
+
+def test_a_pattern_without_a_match_is_named(tmp_path):
+    path = write(tmp_path / "a.txt", b"x")
+    with pytest.raises(InputError, match=r"No file matches '.*/\*\.csv'"):
+        files.expand_globs(f"{path},{tmp_path}/*.csv")
+
+
+@pytest.mark.parametrize(
+    "data, lines",
+    [
+        (b"", []),
+        (b"\n", [b""]),
+        (b"one", [b"one"]),
+        (b"one\n", [b"one"]),
+        (b"one\r\ntwo\r\n\r\nthree", [b"one", b"two", b"", b"three"]),
+        (b"a\rb\n", [b"a\rb"]),
+        (b"\xef\xbb\xbfone\n\xef\xbb\xbftwo\n", [b"one", b"\xef\xbb\xbftwo"]),
+        (b"line\xe2\x80\xa8separator\x0c\x85\n", [b"line\xe2\x80\xa8separator\x0c\x85"]),
+    ],
+)
+def test_lines_end_at_newlines_only(tmp_path, data, lines):
+    assert list(files.read_lines(write(tmp_path / "a.txt", data))) == lines
+    assert list(files.read_lines(write(tmp_path / "a.txt.gz", gzip.compress(data)))) == lines
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 2, 3, 7])
+def test_lines_do_not_depend_on_where_pieces_end(tmp_path, monkeypatch, piece_bytes):
+    monkeypatch.setattr(files, "_PIECE_BYTES", piece_bytes)
+    data = "ein\r\nzwei öäü\n\n日本\r\n\nlast".encode()
+    lines = [b"ein", "zwei öäü".encode(), b"", "日本".encode(), b"", b"last"]
+    assert list(files.read_lines(write(tmp_path / "a.txt", data))) == lines
+    members = b"".join(gzip.compress(data[i : i + 5]) for i in range(0, len(data), 5))
+    assert list(files.read_lines(write(tmp_path / "a.txt.gz", members))) == lines
+    padded = members + b"\0" * 11
+    assert list(files.read_lines(write(tmp_path / "b.txt.gz", padded))) == lines
+
+
+def test_a_cut_off_gzip_file_is_named(tmp_path):
+    data = gzip.compress(b"line of text\n" * 1000)
+    for length in (0, 5, len(data) // 2, len(data) - 1):
+        path = write(tmp_path / "cut.txt.gz", data[:length])
+        with pytest.raises(InputError, match=r"cut\.txt\.gz' is cut off"):
+            list(files.read_lines(path))
+    path = write(tmp_path / "cut.txt.gz", data + data[:20])
+    with pytest.raises(InputError, match=r"cut\.txt\.gz' is cut off"):
+        list(files.read_lines(path))
+
+
+def test_damaged_or_wrongly_named_gzip_is_named(tmp_path):
+    path = write(tmp_path / "plain.txt.gz", b"just text\n")
+    with pytest.raises(InputError, match=r"plain\.txt\.gz' ends with \.gz but is not sound gzip"):
+        list(files.read_lines(path))
+    data = bytearray(gzip.compress(b"line of text\n" * 1000))
+    data[-6] ^= 1  # A bit of the checksum.
+    path = write(tmp_path / "damaged.txt.gz", bytes(data))
+    with pytest.raises(InputError, match="not sound gzip"):
+        list(files.read_lines(path))
+
+
+def test_a_missing_file_and_a_folder_are_input_errors(tmp_path):
+    with pytest.raises(InputError, match="There is no file"):
+        list(files.read_lines(str(tmp_path / "none.txt")))
+    with pytest.raises(InputError, match="cannot be read as a file"):
+        list(files.read_lines(str(tmp_path)))
+
+
+def test_memory_is_bounded_by_the_line_not_the_file(tmp_path):
+    # 70 MB of equal lines compress 1000-fold: a reader that expands a whole piece would show here.
+    path = write(tmp_path / "a.txt.gz", gzip.compress((b"a line of text " * 20 + b"\n") * 240_000))
+    tracemalloc.start()
+    count = sum(1 for _ in files.read_lines(path))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 240_000
+    assert peak < 16 << 20
