@@ -5,8 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-# The second entry of a step's seed is a multiple of this stride, and each dropout layer adds its own
-# site number: a model of L layers uses 3 L + 1 sites, so no two layers or steps meet.
+# The second entry of a step's seed is a multiple of this stride, and each dropout layer adds its
+# own site number: a model of L layers uses 3 L + 1 sites, so no two layers or steps meet.
 SITES_PER_STEP = 4096
 
 

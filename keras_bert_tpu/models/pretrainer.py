@@ -64,3 +64,33 @@ class BertPretrainer(Configured, keras.Model):
         )
         outputs["nsp_logits"] = self.next_sentence(outputs["pooled_output"])
         return outputs
+
+    @classmethod
+    def from_pretrained(cls, path: str, dtype: Any = None) -> "BertPretrainer":
+        """Loads a model folder that `save_pretrained` or a pre-training run wrote.
+
+        Args:
+            path: str. Local or gs:// folder.
+            dtype: Keras dtype policy, for example "mixed_bfloat16".
+
+        Raises:
+            InputError: If the folder is not whole or holds another model.
+        """
+        # Storage is TensorFlow's business; the model itself builds with any backend.
+        from keras_bert_tpu.checkpoints import folder
+
+        model = cls(folder.read_folder_config(path).encoder, dtype=dtype)
+        folder.load_folder_weights(path, model)
+        return model
+
+    def save_pretrained(self, path: str, vocabulary: Any, lower_case: bool = True) -> None:
+        """Writes config.json, model.safetensors and vocab.txt.
+
+        Args:
+            path: str. Local or gs:// folder.
+            vocabulary: Vocabulary of the model.
+            lower_case: bool. Whether its tokenizer lower-cases and strips accents.
+        """
+        from keras_bert_tpu.checkpoints import folder
+
+        folder.save_folder(path, self, self.config, vocabulary, lower_case)

@@ -20,7 +20,8 @@ class BertAdamW(keras.optimizers.Optimizer):
     For gradient g of step t (from 1) and rate lr:
     m = beta_1 m + (1 - beta_1) g; v = beta_2 v + (1 - beta_2) g^2;
     w = w - lr (m / (sqrt(v) + epsilon) + weight_decay w).
-    With bias correction m and v are first divided by 1 - beta_1^t and 1 - beta_2^t. `keras.optimizers.AdamW` always corrects and has other defaults. Clipping is the train step's
+    With bias correction m and v are first divided by 1 - beta_1^t and 1 - beta_2^t.
+    `keras.optimizers.AdamW` always corrects and has other defaults. Clipping is the train step's
     business: it must see the gradient that was summed over the replicas.
 
     Args:
@@ -102,16 +103,21 @@ def is_decayed(path: str) -> bool:
     return path.rsplit("/", 1)[-1] not in NOT_DECAYED
 
 
-def make_optimizer(config: OptimizerConfig, total_steps: int) -> BertAdamW:
-    """Returns the optimizer of a run of `total_steps` steps.
+def make_schedule(config: OptimizerConfig, total_steps: int) -> WarmupLinearDecay:
+    """Returns the learning rate of a run of `total_steps` steps.
 
     Raises:
         InputError: If the warm-up is not shorter than the run.
     """
+    return WarmupLinearDecay(
+        config.learning_rate, config.warmup_steps, total_steps, config.end_learning_rate
+    )
+
+
+def make_optimizer(config: OptimizerConfig, schedule: WarmupLinearDecay) -> BertAdamW:
+    """Returns the optimizer of a run; create it in the scope of the strategy."""
     return BertAdamW(
-        learning_rate=WarmupLinearDecay(
-            config.learning_rate, config.warmup_steps, total_steps, config.end_learning_rate
-        ),
+        learning_rate=schedule,
         beta_1=config.beta_1,
         beta_2=config.beta_2,
         epsilon=config.epsilon,

@@ -1,0 +1,105 @@
+"""This package's own model folder: config.json, model.safetensors and vocab.txt."""
+
+import json
+import posixpath
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_bert_tpu.checkpoints.storage import (
+    DamagedFileError,
+    check_same_arrays,
+    read_arrays,
+    read_bytes,
+    weights_by_name,
+    write_arrays,
+    write_atomically,
+)
+from keras_bert_tpu.config import EncoderConfig, InputError, from_dict, to_dict
+from keras_bert_tpu.text.vocabulary import Vocabulary
+
+FORMAT_VERSION = 1
+CONFIG, WEIGHTS, VOCABULARY = "config.json", "model.safetensors", "vocab.txt"
+
+
+class FolderConfig(NamedTuple):
+    """What config.json of a model folder holds."""
+
+    model: str
+    encoder: EncoderConfig
+    lower_case: bool
+
+
+def save_folder(
+    path: str, model: keras.Model, encoder: EncoderConfig, vocabulary: Vocabulary, lower_case: bool
+) -> None:
+    """Writes a model folder; config.json comes last.
+
+    Args:
+        path: str. Local or gs:// folder.
+        model: keras.Model. All its weights are stored.
+        encoder: EncoderConfig.
+        vocabulary: Vocabulary of the model.
+        lower_case: bool. Whether the tokenizer lower-cases and strips accents.
+    """
+    tf.io.gfile.makedirs(path)
+    vocabulary.save(posixpath.join(path, VOCABULARY))
+    sha256 = write_arrays(posixpath.join(path, WEIGHTS), weights_by_name(model))
+    values = {
+        "format_version": FORMAT_VERSION,
+        "model": type(model).__name__,
+        "encoder": to_dict(encoder),
+        "lower_case": lower_case,
+        "sha256": sha256,
+    }
+    write_atomically(posixpath.join(path, CONFIG), json.dumps(values, indent=2).encode())
+
+
+def read_folder_config(path: str) -> FolderConfig:
+    """Reads config.json of a model folder.
+
+    Raises:
+        InputError: If it is missing, is not JSON or has an unknown format version.
+    """
+    values = _read_config(path)
+    return FolderConfig(
+        model=values["model"],
+        encoder=from_dict(EncoderConfig, values["encoder"], prefix="encoder."),
+        lower_case=values["lower_case"],
+    )
+
+
+def load_folder_weights(path: str, model: keras.Model) -> None:
+    """Assigns all weights of a model from a model folder.
+
+    Raises:
+        InputError: If the file is damaged or its arrays are not just those of the model.
+    """
+    file, variables = posixpath.join(path, WEIGHTS), weights_by_name(model)
+    try:
+        arrays = read_arrays(file, _read_config(path)["sha256"])
+    except DamagedFileError as error:
+        raise InputError(f"{error}; the model folder must be copied or written again.") from error
+    check_same_arrays(file, variables, arrays)
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
+
+
+def _read_config(path: str) -> dict[str, Any]:
+    file = posixpath.join(path, CONFIG)
+    try:
+        values = json.loads(read_bytes(file))
+    except tf.errors.NotFoundError as error:
+        raise InputError(
+            f"{path} is not a model folder: it has no {CONFIG}. Give the folder `model` below the "
+            f"output of kbt-pretrain."
+        ) from error
+    except ValueError as error:
+        raise InputError(f"{file} is not valid JSON: {error}") from error
+    if values.get("format_version") != FORMAT_VERSION:
+        raise InputError(
+            f"{file} has format version {values.get('format_version')}, this version reads "
+            f"{FORMAT_VERSION}; use the version of keras_bert_tpu that wrote it."
+        )
+    return values

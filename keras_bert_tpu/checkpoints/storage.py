@@ -1,0 +1,91 @@
+"""Arrays and bytes on local disk or in a bucket: written whole, verified when read."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import safetensors
+import safetensors.numpy
+import tensorflow as tf
+
+from keras_bert_tpu.config import InputError
+
+
+class DamagedFileError(Exception):
+    """A file that is missing, cannot be parsed or does not have the checksum it should have."""
+
+
+def weights_by_name(model: keras.Model) -> dict[str, Any]:
+    """Returns the weights of a model under their paths, without the name of the model itself."""
+    return {weight.path.removeprefix(f"{model.name}/"): weight for weight in model.weights}
+
+
+def write_arrays(path: str, variables: Mapping[str, Any]) -> str:
+    """Writes variables as a safetensors file and returns its sha256 in hex."""
+    content = safetensors.numpy.save(
+        {name: keras.ops.convert_to_numpy(variable) for name, variable in variables.items()}
+    )
+    write_atomically(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_arrays(path: str, sha256: str | None) -> dict[str, np.ndarray]:
+    """Reads a safetensors file.
+
+    Args:
+        path: str. Local or gs://.
+        sha256: str. The checksum it must have; None does not check.
+
+    Raises:
+        DamagedFileError: If the file is missing, differs or cannot be parsed.
+    """
+    try:
+        content = read_bytes(path)
+    except tf.errors.NotFoundError as error:
+        raise DamagedFileError(f"{path} is missing") from error
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise DamagedFileError(f"{path} does not have the checksum of its marker")
+    try:
+        return safetensors.numpy.load(content)
+    except safetensors.SafetensorError as error:
+        raise DamagedFileError(f"{path} is not a safetensors file: {error}") from error
+
+
+def check_same_arrays(
+    path: str, variables: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> None:
+    """Checks that a file holds just the arrays of a model, each of its shape.
+
+    Raises:
+        InputError: Naming the first array that is missing, unexpected or of another shape.
+    """
+    for name in sorted(variables.keys() | arrays.keys()):
+        if name not in arrays:
+            raise InputError(f"{path} lacks the array {name}; it is of another model.")
+        if name not in variables:
+            raise InputError(f"{path} has an unexpected array {name}; it is of another model.")
+        if tuple(arrays[name].shape) != tuple(variables[name].shape):
+            raise InputError(
+                f"{path}: {name} has shape {tuple(arrays[name].shape)}, the model expects "
+                f"{tuple(variables[name].shape)}; it is of another model."
+            )
+
+
+def read_bytes(path: str) -> bytes:
+    """Reads a whole local or gs:// file."""
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return file.read()
+
+
+def write_atomically(path: str, content: bytes) -> None:
+    """Writes a local or gs:// file that is there whole or not at all.
+
+    Locally by way of a temporary name; an object in a bucket appears only once it is closed.
+    """
+    temporary = path if path.startswith("gs://") else f"{path}.tmp"
+    with tf.io.gfile.GFile(temporary, "wb") as file:
+        file.write(content)
+    if temporary != path:
+        tf.io.gfile.rename(temporary, path, overwrite=True)

@@ -1,0 +1,77 @@
+"""A distribution strategy from a name: a TPU, else the GPUs of this machine, else its CPU."""
+
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_bert_tpu.config import InputError
+
+
+class Connection(NamedTuple):
+    """A strategy and what it runs on, in words."""
+
+    strategy: tf.distribute.Strategy
+    description: str
+
+
+def connect(
+    tpu: str | None = None, zone: str | None = None, project: str | None = None
+) -> Connection:
+    """Connects to the accelerators of a run.
+
+    Args:
+        tpu: str. "local" on a TPU VM, the name of a TPU, or a grpc:// address. None takes the GPUs
+            of this machine or, without one, its CPU.
+        zone: str. Cloud zone of a named TPU; by default that of this machine.
+        project: str. Cloud project of a named TPU; by default that of this machine.
+
+    Returns:
+        Connection. Models and optimizers must be created in the scope of its strategy.
+
+    Raises:
+        InputError: If the TPU cannot be reached, or `keras.distribution` is in use.
+    """
+    if keras.distribution.distribution() is not None:
+        raise InputError(
+            "A keras.distribution is set, which the TensorFlow backend silently ignores; call "
+            "keras.distribution.set_distribution(None) and let connect choose the strategy."
+        )
+    if tpu:
+        return _connect_tpu(tpu, zone, project)
+    gpus = tf.config.list_logical_devices("GPU")
+    if len(gpus) > 1:
+        strategy = tf.distribute.MirroredStrategy([gpu.name for gpu in gpus])
+        return Connection(strategy, f"{len(gpus)} GPUs of this machine")
+    if gpus:
+        return Connection(tf.distribute.get_strategy(), "one GPU of this machine")
+    cpus = tf.config.list_logical_devices("CPU")
+    if len(cpus) > 1:
+        # The default cross-device operations deadlock on several logical CPUs when a function
+        # runs more than one step; one device adding up is exact and good enough for tests.
+        strategy = tf.distribute.MirroredStrategy(
+            [cpu.name for cpu in cpus], cross_device_ops=tf.distribute.ReductionToOneDevice()
+        )
+        return Connection(strategy, f"{len(cpus)} logical CPU devices of this machine")
+    return Connection(tf.distribute.get_strategy(), "the CPU of this machine")
+
+
+def _connect_tpu(tpu: str, zone: str | None, project: str | None) -> Connection:
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
+            tpu=tpu, zone=zone, project=project
+        )
+        if tpu != "local":
+            tf.config.experimental_connect_to_cluster(resolver)
+        topology = tf.tpu.experimental.initialize_tpu_system(resolver)
+    except Exception as error:  # The resolver raises what each of its clients raises.
+        reason = str(error).strip().splitlines()
+        raise InputError(
+            f"TPU {tpu!r} cannot be reached ({reason[0] if reason else type(error).__name__}); "
+            f"check its name, zone and state, and that the tensorflow-tpu build is installed on a "
+            f"TPU VM."
+        ) from error
+    strategy = tf.distribute.TPUStrategy(resolver)
+    hosts = topology.num_tasks
+    cores = strategy.num_replicas_in_sync
+    return Connection(strategy, f"TPU {tpu}: {cores} replicas on {hosts} host{'s'[: hosts > 1]}")

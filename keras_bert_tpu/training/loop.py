@@ -1,0 +1,262 @@
+"""A pre-training run from its config to the trained model: phases, evaluation, resume."""
+
+import posixpath
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_bert_tpu.config import InputError, PhaseConfig, PretrainingConfig
+from keras_bert_tpu.models.pretrainer import BertPretrainer
+from keras_bert_tpu.pretraining_data.pipeline import training_dataset, validation_dataset
+from keras_bert_tpu.pretraining_data.records import Manifest
+from keras_bert_tpu.text.vocabulary import Vocabulary
+from keras_bert_tpu.training import run_folder
+from keras_bert_tpu.training.callbacks import (
+    MetricsLog,
+    Progress,
+    RunCallbacks,
+    SaveCheckpoints,
+)
+from keras_bert_tpu.training.checkpointing import Checkpointer
+from keras_bert_tpu.training.curves import plot_curves
+from keras_bert_tpu.training.optimizers import make_optimizer, make_schedule
+from keras_bert_tpu.training.train_step import PretrainingStep
+
+
+class Stretch(NamedTuple):
+    """Steps that one call of `fit` makes: within a phase, up to an evaluation.
+
+    Attributes:
+        phase_index: int. Phase, from 0.
+        first_step: int. Steps of the run that lie before.
+        last_step: int. Steps of the run once it is done.
+        phase_start: int. Step of the run at which the phase began.
+    """
+
+    phase_index: int
+    first_step: int
+    last_step: int
+    phase_start: int
+
+
+def pretrain(
+    config: PretrainingConfig,
+    data: str,
+    output: str,
+    strategy: tf.distribute.Strategy | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> BertPretrainer:
+    """Trains a BERT, or continues the run that the output folder holds.
+
+    Below `output` stand `config.yaml`, `metrics.jsonl`, `tensorboard/`, `curves.png`,
+    `checkpoints/` and, once the run is done, the folder `model` that
+    `BertPretrainer.from_pretrained` reads.
+
+    Args:
+        config: PretrainingConfig.
+        data: str. Local or gs:// folder of the records that `kbt-prepare` wrote; the phases' own
+            folders lie below it.
+        output: str. Local or gs:// folder of this run alone.
+        strategy: What `tpu.connect` returned as strategy. Defaults to the current one.
+        callbacks: Keras callbacks. An epoch, to them, is the stretch between two evaluations;
+            the logs of `on_epoch_end` hold the evaluation as `val_...`.
+
+    Returns:
+        The trained BertPretrainer, float32 variables under the config's compute dtype.
+
+    Raises:
+        InputError: If the records, the config, the folder and the replicas do not fit together.
+            It is raised before the first step.
+
+    Example:
+        config = PretrainingConfig.from_yaml("gcs_configs/mini_cpu.yaml")
+        model = pretrain(config, data="records", output="run")
+        model.save_pretrained("model", Vocabulary.load("records/vocab.txt"))
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    folders = [posixpath.normpath(posixpath.join(data, p.data)) for p in config.phases]
+    if data.startswith("gs://"):
+        folders = [folder.replace("gs:/", "gs://", 1) for folder in folders]
+    manifests = [Manifest.load(folder) for folder in folders]
+    _check(config, manifests, strategy)
+    for phase, manifest in zip(config.phases, manifests, strict=True):
+        _datasets(config, phase, manifest, 0, strategy)  # For its errors: nothing is read yet.
+    schedule = make_schedule(config.optimizer, config.total_steps)
+    run_folder.claim(output, config, [posixpath.join(f, "manifest.json") for f in folders])
+
+    keras.utils.set_random_seed(config.seed)
+    policy = "mixed_bfloat16" if config.compute_dtype == "bfloat16" else "float32"
+    with strategy.scope():
+        pretrainer = BertPretrainer(config.encoder, dtype=policy)
+        step = PretrainingStep(pretrainer, config.optimizer.clip_norm, config.seed)
+        optimizer = make_optimizer(config.optimizer, schedule)
+        step.compile(
+            optimizer=optimizer,
+            jit_compile=config.jit_compile,
+            steps_per_execution=config.steps_per_execution,
+        )
+        optimizer.build(pretrainer.trainable_variables)
+    checkpointer = Checkpointer(
+        posixpath.join(output, run_folder.CHECKPOINTS),
+        pretrainer,
+        optimizer,
+        config.keep_checkpoints,
+    )
+    checkpoint = checkpointer.restore_latest()
+    first_step = checkpoint.step if checkpoint else 0
+    _announce(config, manifests, pretrainer, first_step, strategy)
+
+    log = MetricsLog(output, first_step)
+    progress = Progress(log, config.total_steps, config.log_every, lambda s: float(schedule(s)))
+    saver = SaveCheckpoints(
+        checkpointer, config.save_every, progress, lambda s: _position(config, s)
+    )
+    run_callbacks = RunCallbacks([progress, saver, *callbacks], step)
+    try:
+        for epoch, stretch in enumerate(stretches(config, first_step)):
+            phase = config.phases[stretch.phase_index]
+            made = stretch.first_step - stretch.phase_start
+            training, validation = _datasets(
+                config, phase, manifests[stretch.phase_index], made * phase.batch_size, strategy
+            )
+            title = f"phase {stretch.phase_index + 1} of {len(config.phases)}"
+            progress.begin_stretch(phase, stretch.first_step, title)
+            step.fit(
+                training,
+                initial_epoch=epoch,
+                epochs=epoch + 1,
+                steps_per_epoch=stretch.last_step - stretch.first_step,
+                validation_data=validation,
+                callbacks=run_callbacks,
+                shuffle=False,
+                verbose=0,
+            )
+            if step.stop_training:
+                break
+        saver.save()
+        run_callbacks.close()
+    finally:
+        progress.close()
+        log.close()
+    plot_curves(log.path, posixpath.join(output, "curves.png"))
+    vocabulary = Vocabulary.load(posixpath.join(folders[-1], "vocab.txt"))
+    model_folder = posixpath.join(output, "model")
+    pretrainer.save_pretrained(model_folder, vocabulary, manifests[-1].config.lower_case)
+    print(f"Done: {progress.step} of {config.total_steps} steps; the model is in {model_folder}.")
+    return pretrainer
+
+
+def stretches(config: PretrainingConfig, first_step: int) -> list[Stretch]:
+    """Cuts what is left of a run at the ends of phases and at multiples of `evaluate_every`.
+
+    Args:
+        config: PretrainingConfig.
+        first_step: int. Steps that were made already.
+    """
+    result = []
+    phase_start = 0
+    for index, phase in enumerate(config.phases):
+        phase_end = phase_start + phase.steps
+        begin = max(first_step, phase_start)
+        while begin < phase_end:
+            end = min((begin // config.evaluate_every + 1) * config.evaluate_every, phase_end)
+            result.append(Stretch(index, begin, end, phase_start))
+            begin = end
+        phase_start = phase_end
+    return result
+
+
+def _position(config: PretrainingConfig, step: int) -> dict[str, Any]:
+    """Where in the data a run stands after `step` steps, for the checkpoint's reader."""
+    steps = step
+    for index, phase in enumerate(config.phases):
+        position = {"phase": index, "phase_step": steps, "next_example": steps * phase.batch_size}
+        if steps <= phase.steps:
+            break
+        steps -= phase.steps
+    return {"seed": config.seed, "data_position": position}
+
+
+def _check(
+    config: PretrainingConfig, manifests: Sequence[Manifest], strategy: tf.distribute.Strategy
+) -> None:
+    replicas = strategy.num_replicas_in_sync
+    for index, (phase, manifest) in enumerate(zip(config.phases, manifests, strict=True)):
+        if manifest.vocabulary_size != config.encoder.vocab_size:
+            raise InputError(
+                f"encoder.vocab_size={config.encoder.vocab_size} does not match the vocabulary of "
+                f"{manifest.directory}, which has {manifest.vocabulary_size} entries; set "
+                f"encoder.vocab_size={manifest.vocabulary_size}, or prepare the records again with "
+                f"the vocabulary you mean."
+            )
+        if manifest.vocabulary_sha256 != manifests[0].vocabulary_sha256:
+            raise InputError(
+                f"{manifest.directory} was prepared with another vocabulary than "
+                f"{manifests[0].directory}; all phases of a run need the same one."
+            )
+        if phase.batch_size % replicas:
+            raise InputError(
+                f"phases.{index}.batch_size={phase.batch_size} cannot be divided among {replicas} "
+                f"replicas; take a multiple of {replicas}, for example "
+                f"{-(-phase.batch_size // replicas) * replicas}."
+            )
+
+
+def _datasets(
+    config: PretrainingConfig,
+    phase: PhaseConfig,
+    manifest: Manifest,
+    start_example: int,
+    strategy: tf.distribute.Strategy,
+) -> tuple[Any, Any]:
+    """Returns the training batches from an example on, and the held-out ones (or None)."""
+    shapes = (phase.batch_size, phase.sequence_length, phase.max_predictions)
+
+    def training(context: tf.distribute.InputContext | None = None) -> tf.data.Dataset:
+        return training_dataset(
+            manifest,
+            *shapes,
+            seed=config.seed,
+            start_example=start_example,
+            shuffle_window=config.shuffle_window,
+            input_context=context,
+        )
+
+    def validation(context: tf.distribute.InputContext | None = None) -> tf.data.Dataset:
+        return validation_dataset(
+            manifest, *shapes, num_examples=config.evaluate_examples, input_context=context
+        )
+
+    held_out = any(shard.num_examples for shard in manifest.validation)
+    if strategy.num_replicas_in_sync == 1:
+        return training(), validation() if held_out else None
+    distribute = strategy.distribute_datasets_from_function
+    return distribute(training), distribute(validation) if held_out else None
+
+
+def _announce(
+    config: PretrainingConfig,
+    manifests: Sequence[Manifest],
+    pretrainer: BertPretrainer,
+    first_step: int,
+    strategy: tf.distribute.Strategy,
+) -> None:
+    encoder = config.encoder
+    print(
+        f"BERT with {encoder.num_layers} layers of width {encoder.hidden_size}, "
+        f"{pretrainer.count_params() / 1e6:.1f} million weights, {config.compute_dtype}, "
+        f"{strategy.num_replicas_in_sync} replica{'s'[: strategy.num_replicas_in_sync > 1]}."
+    )
+    for index, (phase, manifest) in enumerate(zip(config.phases, manifests, strict=True)):
+        epochs = phase.steps * phase.batch_size / manifest.num_examples
+        print(
+            f"Phase {index + 1}: {phase.steps} steps of {phase.batch_size} x "
+            f"{phase.sequence_length} tokens, {epochs:.1f} epochs of {manifest.num_examples} "
+            f"examples in {manifest.directory}."
+        )
+    if first_step:
+        print(f"Resuming after step {first_step} of {config.total_steps}.")
+    sys.stdout.flush()

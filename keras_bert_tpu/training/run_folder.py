@@ -1,0 +1,90 @@
+"""The output folder of a run: which run it holds, and whether another may write there."""
+
+import hashlib
+import json
+import posixpath
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from keras_bert_tpu.checkpoints.storage import read_bytes, write_atomically
+from keras_bert_tpu.config import InputError, PretrainingConfig, to_dict, to_yaml
+
+FORMAT_VERSION = 1
+RUN, CONFIG, CHECKPOINTS = "run.json", "config.yaml", "checkpoints"
+# What may differ between a run and its continuation, because no weight depends on it.
+_WATCHING = ("log_every", "evaluate_every", "evaluate_examples", "save_every", "keep_checkpoints")
+
+
+def claim(output: str, config: PretrainingConfig, manifests: Sequence[str]) -> None:
+    """Takes an output folder for a run, or makes sure that it holds this very run.
+
+    Args:
+        output: str. Local or gs:// folder; it is made if it does not exist.
+        config: PretrainingConfig of the run.
+        manifests: Paths of the manifests of the phases' records.
+
+    Raises:
+        InputError: If the folder holds another run, naming the first setting that differs.
+    """
+    path = posixpath.join(output, RUN)
+    settings = to_dict(config)
+    values = {
+        "format_version": FORMAT_VERSION,
+        "settings": {key: settings[key] for key in settings if key not in _WATCHING},
+        "records": [hashlib.sha256(read_bytes(manifest)).hexdigest() for manifest in manifests],
+    }
+    if tf.io.gfile.exists(path):
+        _require_same(output, _parse(path), values)
+    elif tf.io.gfile.exists(posixpath.join(output, CHECKPOINTS)):
+        raise InputError(
+            f"{output} holds checkpoints but no {RUN}, so it cannot be told whose they are; choose "
+            f"another output folder."
+        )
+    else:
+        tf.io.gfile.makedirs(output)
+        write_atomically(path, json.dumps(values, indent=2).encode())
+    write_atomically(posixpath.join(output, CONFIG), to_yaml(config).encode())
+
+
+def _parse(path: str) -> dict[str, Any]:
+    try:
+        values = json.loads(read_bytes(path))
+    except ValueError as error:
+        raise InputError(
+            f"{path} is not valid JSON ({error}); choose another output folder."
+        ) from error
+    if values.get("format_version") != FORMAT_VERSION:
+        raise InputError(
+            f"{path} has format version {values.get('format_version')}, this version reads "
+            f"{FORMAT_VERSION}; use the version of keras_bert_tpu that wrote it."
+        )
+    return values
+
+
+def _require_same(output: str, found: dict[str, Any], values: dict[str, Any]) -> None:
+    before, now = _flatten(found["settings"]), _flatten(values["settings"])
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            raise InputError(
+                f"{output} holds another run: there {key} is {before.get(key)}, here it is "
+                f"{now.get(key)}; choose another output folder, or set {key} as it was to "
+                f"continue that run."
+            )
+    if found["records"] != values["records"]:
+        raise InputError(
+            f"{output} holds a run on other records than those given as --data; choose another "
+            f"output folder, or give the records it began with."
+        )
+
+
+def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
+    items = values.items() if isinstance(values, dict) else enumerate(values)
+    flat = {}
+    for key, value in items:
+        if isinstance(value, dict | list):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
