@@ -94,7 +94,11 @@ class PretrainingStep(keras.Model):
         self._gradient_norm.update_state(norm, 1.0)
 
     def test_step(self, data: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Adds this replica's slice of a held-out batch to the metrics."""
+        """Adds this replica's slice of a held-out batch to the metrics.
+
+        On several replicas the batches need `next_sentence_weights`: when a finite dataset ends, a
+        distributed iterator fills up with rows of zeros, which must not count.
+        """
         mlm, nsp = self._sums(data, self(data, training=False))
         self._update_metrics(mlm, nsp)
         return self.get_metrics_result()

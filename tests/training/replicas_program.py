@@ -1,0 +1,82 @@
+"""Trains a tiny model on a number of logical CPU devices; run by test_train_step.py."""
+
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+replicas, steps_per_execution = int(sys.argv[1]), int(sys.argv[2])
+dropout, path = float(sys.argv[3]), sys.argv[4]
+cpu = tf.config.list_physical_devices("CPU")[0]
+if replicas > 1:
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * replicas
+    )
+
+import keras  # noqa: E402
+
+from keras_bert_tpu.config import EncoderConfig  # noqa: E402
+from keras_bert_tpu.models.pretrainer import BertPretrainer  # noqa: E402
+from keras_bert_tpu.tpu.connect import connect  # noqa: E402
+from keras_bert_tpu.training.optimizers import BertAdamW  # noqa: E402
+from keras_bert_tpu.training.train_step import PretrainingStep  # noqa: E402
+
+BATCH, LENGTH, PREDICTIONS, STEPS = 8, 16, 4, 4
+
+
+def make_batch(step):
+    random = np.random.default_rng(step)
+
+    def integers(high, *shape):
+        return random.integers(0, high, shape, dtype="int32")
+
+    # From none to all of the predictions are real, so replicas hold very different numbers.
+    real = np.array([4, 4, 3, 4, 0, 1, 0, 0])[:, np.newaxis]
+    return {
+        "token_ids": integers(50, BATCH, LENGTH),
+        "segment_ids": integers(2, BATCH, LENGTH),
+        "padding_mask": np.ones((BATCH, LENGTH), "int32"),
+        "mask_positions": integers(LENGTH, BATCH, PREDICTIONS),
+        "mask_ids": integers(50, BATCH, PREDICTIONS),
+        "mask_weights": (np.arange(PREDICTIONS) < real).astype("float32"),
+        "next_sentence_label": integers(2, BATCH, 1),
+    }
+
+
+batches = [make_batch(step) for step in range(STEPS)]
+stacked = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+examples = tf.data.Dataset.from_tensor_slices(stacked).repeat()
+strategy = connect().strategy
+assert strategy.num_replicas_in_sync == replicas
+keras.utils.set_random_seed(3)
+with strategy.scope():
+    encoder = EncoderConfig.from_preset(
+        "tiny",
+        vocab_size=50,
+        max_positions=LENGTH,
+        hidden_dropout=dropout,
+        attention_dropout=dropout,
+    )
+    # A norm far below that of the gradients, so that clipping takes part in what is compared.
+    step = PretrainingStep(BertPretrainer(encoder, dtype="float32"), clip_norm=0.5, seed=5)
+    step.compile(optimizer=BertAdamW(1e-3), steps_per_execution=steps_per_execution)
+
+
+def distribute(dataset):
+    """Gives each replica its slice of every batch of BATCH examples."""
+    slices = dataset.batch(BATCH // replicas, drop_remainder=True)
+    if replicas == 1:
+        return slices
+    return strategy.distribute_datasets_from_function(lambda context: slices)
+
+
+history = step.fit(distribute(examples), steps_per_epoch=STEPS, verbose=0).history
+# Like validation_dataset: at its end a distributed iterator fills replicas with rows of zeros.
+held_out = examples.take(STEPS * BATCH).map(lambda row: {**row, "next_sentence_weights": [1.0]})
+evaluation = step.evaluate(distribute(held_out), return_dict=True, verbose=0)
+results = {f"fit_{name}": values[-1] for name, values in history.items()}
+results |= {f"evaluate_{name}": value for name, value in evaluation.items()}
+for weight in step.pretrainer.weights:
+    results[weight.path] = keras.ops.convert_to_numpy(weight)
+results["waited"] = step.take_input_wait()
+np.savez(path, **results)
