@@ -25,6 +25,7 @@ from keras_bert_tpu.checkpoints.storage import (
     write_atomically,
 )
 from keras_bert_tpu.config import InputError
+from keras_bert_tpu.training.optimizers import BertAdamW
 
 FORMAT_VERSION = 1
 MARKER = "checkpoint.json"
@@ -46,7 +47,7 @@ class Checkpointer:
     Args:
         directory: str. Local or gs:// folder of the checkpoints.
         model: keras.Model whose `weights` are stored.
-        optimizer: keras optimizer, built, whose `variables` are stored; None for weights alone.
+        optimizer: BertAdamW, built.
         keep: int. How many of the last checkpoints are kept.
     """
 
@@ -54,14 +55,15 @@ class Checkpointer:
         self,
         directory: str,
         model: keras.Model,
-        optimizer: keras.optimizers.Optimizer | None = None,
+        optimizer: BertAdamW,
         keep: int = 3,
     ):
         self.directory = directory
         self.keep = keep
-        self._arrays = {WEIGHTS: weights_by_name(model)}
-        if optimizer is not None:
-            self._arrays[OPTIMIZER] = {variable.path: variable for variable in optimizer.variables}
+        self._arrays = {
+            WEIGHTS: weights_by_name(model),
+            OPTIMIZER: optimizer.named_variables(model.name),
+        }
 
     def save(self, step: int, state: Mapping[str, Any]) -> str:
         """Writes a checkpoint, then removes those beyond the last `keep`.

@@ -64,7 +64,8 @@ class BertAdamW(keras.optimizers.Optimizer):
         self._second_moments = [
             self.add_variable_from_reference(variable, "second_moment") for variable in variables
         ]
-        self._decayed = [is_decayed(variable.path) for variable in variables]
+        self._paths = [variable.path for variable in variables]
+        self._decayed = [is_decayed(path) for path in self._paths]
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates one variable and its moments."""
@@ -85,6 +86,21 @@ class BertAdamW(keras.optimizers.Optimizer):
         if self._decayed[index]:
             update = update + self.decay_rate * variable
         self.assign_sub(variable, rate * update)
+
+    def named_variables(self, model_name: str) -> dict[str, Any]:
+        """Returns the step and all moments under names that do not depend on the model's name.
+
+        Args:
+            model_name: str. Name of the model whose weights are trained.
+        """
+        named = {"iterations": self.iterations}
+        for path, first, second in zip(
+            self._paths, self._first_moments, self._second_moments, strict=True
+        ):
+            name = path.removeprefix(f"{model_name}/")
+            named[f"first_moment/{name}"] = first
+            named[f"second_moment/{name}"] = second
+        return named
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

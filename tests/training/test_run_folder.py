@@ -1,0 +1,52 @@
+import pytest
+
+from keras_bert_tpu.config import InputError, PretrainingConfig, from_dict
+from keras_bert_tpu.training import run_folder
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    path = tmp_path / "manifest.json"
+    path.write_text("{}")
+    return str(path)
+
+
+def config(**values):
+    return from_dict(PretrainingConfig, {"encoder": {"preset": "tiny"}, **values})
+
+
+def test_same_run_may_go_on_with_other_logging(tmp_path, manifest):
+    output = str(tmp_path / "run")
+    run_folder.claim(output, config(), [manifest])
+    run_folder.claim(output, config(log_every=7, keep_checkpoints=9), [manifest])
+    written = (tmp_path / "run" / "config.yaml").read_text()
+    assert "log_every: 7" in written
+
+
+def test_another_setting_is_named_with_both_values(tmp_path, manifest):
+    output = str(tmp_path / "run")
+    run_folder.claim(output, config(), [manifest])
+    other = config(optimizer={"learning_rate": 1e-3})
+    with pytest.raises(InputError, match="optimizer.learning_rate is 0.0001, here it is 0.001"):
+        run_folder.claim(output, other, [manifest])
+
+
+def test_other_records_are_refused(tmp_path, manifest):
+    output = str(tmp_path / "run")
+    run_folder.claim(output, config(), [manifest])
+    (tmp_path / "manifest.json").write_text('{"other": 1}')
+    with pytest.raises(InputError, match="holds a run on other records"):
+        run_folder.claim(output, config(), [manifest])
+
+
+def test_checkpoints_of_unknown_origin_are_not_written_over(tmp_path, manifest):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(InputError, match="holds checkpoints but no run.json"):
+        run_folder.claim(str(tmp_path / "run"), config(), [manifest])
+
+
+def test_unreadable_run_file_is_told(tmp_path, manifest):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{")
+    with pytest.raises(InputError, match="is not valid JSON"):
+        run_folder.claim(str(tmp_path / "run"), config(), [manifest])
