@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 from tensorflow_text.tools.wordpiece_vocab import wordpiece_tokenizer_learner_lib as learner
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from keras_bert_tpu.config import InputError
 from keras_bert_tpu.text.files import expand_globs, read_lines
@@ -183,7 +183,7 @@ class WordCounts:
 
 
 def learn_vocabulary(
-    source: TextSource, vocab_size: int, lower_case: bool = True, show_progress: bool = True
+    source: TextSource, vocab_size: int, lower_case: bool = True, progress: bool = True
 ) -> Vocabulary:
     """Learns word pieces from text.
 
@@ -193,7 +193,7 @@ def learn_vocabulary(
         vocab_size: int. Pieces wanted, special tokens included. The result has exactly so many,
             or fewer if the text does not hold as many that occur more than once.
         lower_case: bool. Whether the words are lower-cased and lose their accents first.
-        show_progress: bool. Whether to show a progress bar on stderr.
+        progress: bool. Whether to show a progress bar on stderr.
 
     Returns:
         Vocabulary, the same for the same words in any order. [PAD] has the id 0; the other
@@ -202,44 +202,40 @@ def learn_vocabulary(
     Raises:
         InputError: If no file matches, the text has no word, or `vocab_size` is too small.
     """
-    return learn_from_counts(
-        count_words(source, lower_case, show_progress), vocab_size, show_progress
-    )
+    return learn_from_counts(count_words(source, lower_case, progress), vocab_size, progress)
 
 
-def count_words(
-    source: TextSource, lower_case: bool = True, show_progress: bool = True
-) -> WordCounts:
+def count_words(source: TextSource, lower_case: bool = True, progress: bool = True) -> WordCounts:
     """Counts the words of a text, split and normalized as the tokenizer does it.
 
     Args:
         source: As for `learn_vocabulary`.
         lower_case: bool. Whether the words are lower-cased and lose their accents first.
-        show_progress: bool. Whether to show a progress bar on stderr.
+        progress: bool. Whether to show a progress bar on stderr.
 
     Raises:
         InputError: If no file matches or the text has no word.
     """
+    if not isinstance(source, tf.data.Dataset):
+        source = expand_globs(source)
     splitter = WordSplitter(lower_case)
     counts: collections.Counter[bytes] = collections.Counter()
     lines = 0
-    with tqdm(
-        desc="counting words", unit=" lines", unit_scale=True, disable=not show_progress
-    ) as progress:
-        for batch in _batches(_lines_of(source, progress)):
+    with tqdm(desc="counting words", unit=" lines", unit_scale=True, disable=not progress) as bar:
+        for batch in _batches(_lines_of(source, bar)):
             counts.update(splitter.words(batch))
             lines += len(batch)
-            progress.update(len(batch))
+            bar.update(len(batch))
     if not counts:
         raise InputError(
             f"The text has no word in its {lines} lines; give files that hold text. "
-            f"Received: {source!r}."
+            f"Received: {source}."
         )
     return WordCounts(lines, {word.decode("utf-8"): count for word, count in counts.items()})
 
 
 def learn_from_counts(
-    word_counts: WordCounts, vocab_size: int, show_progress: bool = True
+    word_counts: WordCounts, vocab_size: int, progress: bool = True
 ) -> Vocabulary:
     """Learns word pieces from words that are counted already; see `learn_vocabulary`.
 
@@ -250,7 +246,7 @@ def learn_from_counts(
     Args:
         word_counts: WordCounts.
         vocab_size: int. Pieces wanted, special tokens included.
-        show_progress: bool. Whether to show a progress bar on stderr.
+        progress: bool. Whether to show a progress bar on stderr.
 
     Raises:
         InputError: If `vocab_size` is too small to hold the special tokens and one character.
@@ -282,13 +278,13 @@ def learn_from_counts(
     threshold = min(max(2, word_counts.words // (12 * vocab_size)), largest)
     too_low, too_high = 1, largest + 1
     best: tuple[list[str], list[str]] | None = None
-    with tqdm(desc="learning pieces", unit=" thresholds", disable=not show_progress) as progress:
+    with tqdm(desc="learning pieces", unit=" thresholds", disable=not progress) as bar:
         while too_low < threshold < too_high:
             found = learn(threshold)
-            progress.update()
+            bar.update()
             room = vocab_size - len(found[0])
             surplus = len(found[1]) / max(room, 1)
-            progress.set_postfix(threshold=threshold, pieces=len(found[0]) + len(found[1]))
+            bar.set_postfix(threshold=threshold, pieces=len(found[0]) + len(found[1]))
             if surplus >= 1 or best is None or len(best[1]) < room:
                 best = found
             if 1 <= surplus <= _SURPLUS:
@@ -325,14 +321,13 @@ def _characters_first(
     return kept, [piece for piece in learned if piece not in single]
 
 
-def _lines_of(source: TextSource, progress: tqdm) -> Iterator[bytes]:
+def _lines_of(source: list[str] | tf.data.Dataset, bar: tqdm) -> Iterator[bytes]:
     if isinstance(source, tf.data.Dataset):
         for element in source.as_numpy_iterator():
             yield from np.ravel(element)
         return
-    paths = expand_globs(source)
-    for number, path in enumerate(paths, start=1):
-        progress.set_postfix(file=f"{number}/{len(paths)}")
+    for number, path in enumerate(source, start=1):
+        bar.set_postfix(file=f"{number}/{len(source)}")
         yield from read_lines(path)
 
 

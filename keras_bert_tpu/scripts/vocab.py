@@ -1,0 +1,126 @@
+"""kbt-vocab: learns a vocabulary from text files, or checks one."""
+
+import shlex
+import sys
+
+from absl import flags
+
+from keras_bert_tpu.config import InputError
+from keras_bert_tpu.scripts import app
+
+PROGRAM = "kbt-vocab"
+
+USAGE = """Learns a WordPiece vocabulary from text, or checks one that exists.
+
+  kbt-vocab --input='corpus/*.txt.gz' --output=vocab.txt --vocab_size=8192
+  kbt-vocab --check=vocab.txt [--input='corpus/*.txt.gz']
+
+The text may be one sentence or one paragraph on a line. Words are normalized and split as
+the tokenizer does it, so take the same --lower_case for kbt-prepare. 8192 pieces suit some
+ten million words, 30000 (BERT's own size) a billion. The same text gives the same vocabulary.
+With --check and --input, it says how well the vocabulary fits the text."""
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the flags of this program.
+
+    Called by `run` and not on import, so that several programs can be imported side by side: many
+    have a flag of the same name.
+    """
+    flags.DEFINE_list(
+        "input", None, "Text files, plain or .gz: paths or quoted globs.", flag_values=values
+    )
+    flags.DEFINE_string("output", None, "The vocabulary to write: vocab.txt.", flag_values=values)
+    flags.DEFINE_string(
+        "check", None, "An existing vocabulary to check, in place of --output.", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "vocab_size", 8192, "Pieces wanted, special tokens included.", flag_values=values
+    )
+    flags.DEFINE_boolean(
+        "lower_case",
+        True,
+        "Lower-case and strip accents, for an uncased vocabulary.",
+        flag_values=values,
+    )
+    flags.DEFINE_boolean(
+        "overwrite", False, "Replace a vocabulary that is already there.", flag_values=values
+    )
+
+
+def main() -> None:
+    """Learns or checks a vocabulary, and prints how well it fits the text."""
+    values = flags.FLAGS
+    if (values.check is None) == (values.output is None):
+        raise InputError(
+            "Give either --output, to learn a vocabulary, or --check, to check an existing one."
+        )
+    if values.output is not None and not values.input:
+        raise InputError("--input is missing; name the text files to learn from.")
+
+    # Here, because importing TensorFlow takes seconds that --help should not.
+    import tensorflow as tf
+
+    from keras_bert_tpu.text.vocabulary import Vocabulary, count_words, learn_from_counts
+
+    # Nothing here is for an accelerator, which may be in use by a training run.
+    tf.config.set_visible_devices([], "GPU")
+    if values.check is not None:
+        vocabulary = Vocabulary.load(values.check)
+        _print_vocabulary(values.check, vocabulary)
+        if values.input:
+            _print_text(vocabulary, count_words(values.input, values.lower_case))
+        return
+
+    if tf.io.gfile.exists(values.output) and not values.overwrite:
+        raise InputError(
+            f"{values.output} exists already; give another --output, or --overwrite to replace it."
+        )
+    word_counts = count_words(values.input, values.lower_case)
+    vocabulary = learn_from_counts(word_counts, values.vocab_size)
+    vocabulary.save(values.output)
+    _print_vocabulary(values.output, vocabulary)
+    if len(vocabulary) < values.vocab_size:
+        print(
+            f"  That is fewer than the {values.vocab_size} wanted: the text holds no more pieces "
+            f"that occur more than once."
+        )
+    _print_text(vocabulary, word_counts)
+    print(
+        f"Next: kbt-prepare --input={shlex.quote(','.join(values.input))} --output=records "
+        f"--vocab={shlex.quote(values.output)} --lower_case={str(values.lower_case).lower()}"
+    )
+
+
+def _print_vocabulary(path, vocabulary) -> None:
+    suffixes = sum(piece.startswith("##") for piece in vocabulary.pieces)
+    special = ", ".join(f"{vocabulary.pieces[index]} {index}" for index in vocabulary.special_ids)
+    print(f"{path}: {len(vocabulary):,} pieces, {suffixes:,} of them inside words (##)")
+    print(f"  special tokens: {special}")
+    print(f"  sha256: {vocabulary.sha256}")
+
+
+def _print_text(vocabulary, word_counts) -> None:
+    from keras_bert_tpu.text.coverage import measure_coverage
+    from keras_bert_tpu.text.tokenizer import BertTokenizer
+
+    tokenizer = BertTokenizer(vocabulary, flags.FLAGS.lower_case)
+    coverage = measure_coverage(tokenizer, word_counts)
+    print(
+        f"Text: {word_counts.lines:,} lines, {word_counts.words:,} words, "
+        f"{len(word_counts.counts):,} distinct"
+    )
+    print(f"  words that are one piece: {coverage.whole_words:.2%}")
+    print(f"  pieces per word: {coverage.pieces_per_word:.3f}")
+    print(f"  words that are [UNK]: {coverage.unknown_words:.4%}")
+
+
+def run() -> None:
+    """Entry of the console script."""
+    define_flags(flags.FLAGS)
+    # What --help shows is the text and the flags of the main program, and that is the wrapper which
+    # an installer writes for a console script.
+    sys.modules["__main__"].__doc__ = USAGE
+    for flag in flags.FLAGS.flags_by_module_dict()[__name__]:
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    app.run(PROGRAM, main)
