@@ -111,11 +111,11 @@ def parse_examples(
                 tf.unique(lengths)[0],
             ],
         )
+        rows = serialized.shape[0]
         # An eager assertion has already raised, and is None.
         with tf.control_dependencies([] if check is None else [check]):
-            values = tf.cast(ragged.values, dtype)
-        rows = serialized.shape[0]
-        return tf.reshape(values, [-1 if rows is None else rows, width])
+            values = tf.reshape(ragged.values, [-1 if rows is None else rows, width])
+        return tf.cast(values, dtype)
 
     return {
         "token_ids": dense("input_ids", length, tf.int32),

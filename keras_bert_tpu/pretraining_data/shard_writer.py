@@ -79,11 +79,11 @@ class ShardWriter:
         records: list[bytes] = []
         counts = Counts()
         for number, block_text in enumerate(text.blocks, text.first_block):
+            self._check_stop()
             block, block_counts = self._tokenize(block_text)
             counts += block_counts
             for dupe in range(self._config.dupe_factor if block.num_documents else 0):
-                if self._should_stop():
-                    raise InterruptedError("The preparation was stopped.")
+                self._check_stop()
                 rng = documents.keyed_generator(
                     self._config.seed, documents.EXAMPLES_KEY, split_number, dupe, number
                 )
@@ -102,6 +102,10 @@ class ShardWriter:
                 f"space and permission, and run again with --overwrite."
             ) from error
         return WrittenShard(text.split, text.index, shard, counts, text.num_documents)
+
+    def _check_stop(self) -> None:
+        if self._should_stop():
+            raise InterruptedError("The preparation was stopped.")
 
     def _tokenize(self, block_text: Sequence[Sequence[str]]) -> tuple[TokenBlock, Counts]:
         sentences = [sentence for document in block_text for sentence in document]

@@ -1,0 +1,568 @@
+import collections
+import multiprocessing
+import os
+import pathlib
+import re
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_bert_tpu
+from keras_bert_tpu.config import DataConfig, InputError
+from keras_bert_tpu.pretraining_data import documents
+from keras_bert_tpu.pretraining_data import prepare as prepare_module
+from keras_bert_tpu.pretraining_data.prepare import prepare, summary
+from keras_bert_tpu.pretraining_data.records import Counts, Manifest, Shard, parse_examples
+from keras_bert_tpu.pretraining_data.sentence_pairs import TokenBlock, make_pairs
+from keras_bert_tpu.text.tokenizer import BertTokenizer
+from keras_bert_tpu.text.vocabulary import SPECIAL_TOKENS, Vocabulary
+
+SAMPLE = sorted(
+    str(path) for path in (pathlib.Path(keras_bert_tpu.__file__).parent / "sample").glob("*.txt")
+)
+
+
+@pytest.fixture(scope="module")
+def vocab(tmp_path_factory):
+    """Special tokens, letters and frequent words of the sample, split at a suffix of their own."""
+    text = " ".join(pathlib.Path(path).read_text(encoding="utf-8") for path in SAMPLE).lower()
+    words = collections.Counter(re.findall(r"[a-z]+", text))
+    characters = sorted(set(text) - set(" \n"))
+    pieces = [*SPECIAL_TOKENS, *characters, *(f"##{c}" for c in characters if c.isalpha())]
+    pieces += ["##ed", "##ing", "##ly", "##er"]
+    pieces += sorted(word for word, _ in words.most_common(3000) if len(word) > 1)
+    path = tmp_path_factory.mktemp("vocab") / "vocab.txt"
+    Vocabulary(pieces).save(str(path))
+    return str(path)
+
+
+def write_corpus(directory, num_documents, sentences=4, name="text.txt"):
+    text = "\n\n".join(
+        "\n".join(
+            f"The {n} of {s} garden was green ."[: 12 + (7 * n + 3 * s) % 20]
+            for s in range(sentences)
+        )
+        for n in range(num_documents)
+    )
+    (directory / name).write_text(text + "\n")
+    return str(directory / name)
+
+
+def read(manifest, split):
+    """All examples of a split, parsed."""
+    files = [os.path.join(manifest.directory, shard.file) for shard in getattr(manifest, split)]
+    records = [record.numpy() for record in tf.data.TFRecordDataset(files)]
+    config = manifest.config
+    parsed = parse_examples(tf.constant(records), config.sequence_length, config.max_predictions)
+    return {name: value.numpy() for name, value in parsed.items()}
+
+
+class RealText:
+    """The shipped sample, prepared, and its tokens to look things up in."""
+
+    def __init__(self, directory, vocab):
+        self.config = DataConfig(
+            dupe_factor=3, validation_rate=0.1, block_documents=12, sequence_length=64, seed=7
+        )
+        self.manifest = prepare(SAMPLE, str(directory), vocab, self.config, 1, progress=False)
+        self.vocabulary = Vocabulary.load(vocab)
+        self.examples = {split: read(self.manifest, split) for split in ("train", "validation")}
+        self.splits = list(
+            zip(
+                documents.HoldOut(0.1, 7).splits(),
+                documents.read_documents(SAMPLE),
+                strict=False,
+            )
+        )
+        tokenizer = BertTokenizer(self.vocabulary)
+        # One bytes object for each document, two bytes a token.
+        self.documents = [
+            tokenizer(tf.constant(text)).values.numpy().astype(np.uint16) for _, text in self.splits
+        ]
+        self.longest = max(
+            int(tokenizer(tf.constant(text)).row_lengths().numpy().max()) for _, text in self.splits
+        )
+
+    def parts(self, split):
+        """(part a, part b, label, total length), without masks, of every example."""
+        examples = self.examples[split]
+        token_ids = examples["token_ids"].copy()
+        rows, places = np.nonzero(examples["mask_weights"])
+        token_ids[rows, examples["mask_positions"][rows, places]] = examples["mask_ids"][
+            rows, places
+        ]
+        lengths = examples["padding_mask"].sum(axis=1)
+        b_lengths = examples["segment_ids"].sum(axis=1)
+        for row, length, b_length, (label,) in zip(
+            token_ids, lengths, b_lengths, examples["next_sentence_label"], strict=True
+        ):
+            assert row[0] == self.vocabulary.cls_id
+            assert row[length - 1] == row[length - b_length - 1] == self.vocabulary.sep_id
+            yield row[1 : length - b_length - 1], row[length - b_length : length - 1], label, length
+
+    def places(self, tokens):
+        """(document, first token) of every place where the tokens stand in the corpus."""
+        wanted = tokens.astype(np.uint16).tobytes()
+        found = []
+        for number, document in enumerate(self.documents):
+            content = document.tobytes()
+            at = content.find(wanted)
+            while at >= 0:
+                if at % 2 == 0:
+                    found.append((number, at // 2))
+                at = content.find(wanted, at + 1)
+        return found
+
+
+@pytest.fixture(scope="module")
+def real_text(tmp_path_factory, vocab):
+    return RealText(tmp_path_factory.mktemp("records"), vocab)
+
+
+class TestRealText:
+    """On some 3,500 examples of English prose; bounds are four standard deviations or wider."""
+
+    def test_the_counts_are_those_of_the_records(self, real_text):
+        for split in ("train", "validation"):
+            examples = real_text.examples[split]
+            counts = getattr(real_text.manifest, f"{split}_counts")
+            own = [text for own_split, text in real_text.splits if own_split == split]
+            assert counts.documents == len(own)
+            assert counts.sentences == sum(map(len, own))
+            assert counts.dropped_documents == counts.dropped_sentences == 0
+            assert counts.tokens == sum(
+                len(tokens)
+                for tokens, (own_split, _) in zip(
+                    real_text.documents, real_text.splits, strict=True
+                )
+                if own_split == split
+            )
+            assert counts.examples == len(examples["token_ids"])
+            assert counts.real_tokens == examples["padding_mask"].sum()
+            assert counts.random_next == examples["next_sentence_label"].sum()
+            assert counts.predictions == examples["mask_weights"].sum()
+            shards = getattr(real_text.manifest, split)
+            assert sum(shard.num_examples for shard in shards) == counts.examples
+        assert len(real_text.manifest.train) == 3
+        assert Manifest.load(real_text.manifest.directory) == real_text.manifest
+        assert Vocabulary.load(os.path.join(real_text.manifest.directory, "vocab.txt")).sha256 == (
+            real_text.manifest.vocabulary_sha256
+        )
+
+    def test_part_b_follows_part_a_or_is_of_another_document(self, real_text):
+        capacity = real_text.config.sequence_length - 3
+        checked = {0: 0, 1: 0}
+        for split in ("train", "validation"):
+            for part_a, part_b, label, length in real_text.parts(split):
+                assert len(part_a) >= 1 and len(part_b) >= 1
+                if min(len(part_a), len(part_b)) < 4:
+                    continue  # Too short to be found once.
+                places_a, places_b = real_text.places(part_a), real_text.places(part_b)
+                assert places_a and places_b
+                gaps = [
+                    b - (a + len(part_a))
+                    for document_a, a in places_a
+                    for document_b, b in places_b
+                    if document_a == document_b
+                ]
+                if label == 1:
+                    assert {d for d, _ in places_a + places_b} != {places_a[0][0]}
+                elif length < capacity + 3:
+                    # Nothing was truncated.
+                    assert 0 in gaps
+                else:
+                    # What was truncated between the parts is at most the surplus of the sentence
+                    # that went beyond the target.
+                    assert any(0 <= gap < real_text.longest for gap in gaps)
+                if len(places_a) == len(places_b) == 1:
+                    assert (not gaps) == (label == 1)
+                checked[int(label)] += 1
+        assert min(checked.values()) > 1000
+
+    def test_training_and_validation_text_are_apart(self, real_text):
+        for split in ("train", "validation"):
+            own = {n for n, (s, _) in enumerate(real_text.splits) if s == split}
+            seen = set()
+            for part_a, part_b, _, _ in real_text.parts(split):
+                for part in (part_a, part_b):
+                    places = real_text.places(part) if len(part) >= 8 else []
+                    # A phrase that stands elsewhere too must still stand in its own split.
+                    assert not places or own & {document for document, _ in places}
+                    if len(places) == 1:
+                        seen.add(places[0][0])
+            assert seen == own
+
+    def test_next_sentences_are_random_in_half_of_the_pairs_that_have_a_choice(self, real_text):
+        labels = real_text.examples["train"]["next_sentence_label"]
+        # A part alone in its chunk always gets a random one, so it is more than half.
+        assert 0.5 < labels.mean() < 0.75
+        assert real_text.manifest.train_counts.random_next_share == pytest.approx(labels.mean())
+
+    def test_masks_are_of_the_right_number_and_never_on_special_tokens(self, real_text):
+        for examples in real_text.examples.values():
+            lengths = examples["padding_mask"].sum(axis=1)
+            wanted = np.minimum(20, np.maximum(1, np.rint(lengths * 0.15)))
+            number = examples["mask_weights"].sum(axis=1)
+            candidates = lengths - 3
+            np.testing.assert_array_equal(number, np.minimum(wanted, candidates))
+            is_real = examples["mask_weights"] > 0
+            assert not np.isin(
+                examples["mask_ids"][is_real], real_text.vocabulary.special_ids[2:]
+            ).any()
+            positions = examples["mask_positions"].astype(int)
+            ascending = (np.diff(positions, axis=1) > 0) | ~is_real[:, 1:]
+            assert ascending.all()
+            assert (positions[~is_real] == 0).all() and (examples["mask_ids"][~is_real] == 0).all()
+
+    def test_masked_pieces_are_replaced_80_10_10(self, real_text):
+        examples = real_text.examples["train"]
+        is_real = examples["mask_weights"] > 0
+        found = np.take_along_axis(
+            examples["token_ids"], examples["mask_positions"].astype(int), axis=1
+        )[is_real]
+        wanted = examples["mask_ids"][is_real]
+        total = len(found)
+        is_mask = found == real_text.vocabulary.mask_id
+        assert total > 20_000
+        # Standard deviations sqrt(.8 x .2 / 20,000) = .0028 and sqrt(.1 x .9 / 20,000) = .0021.
+        assert abs(is_mask.mean() - 0.8) < 0.012
+        assert abs((found == wanted).mean() - 0.1) < 0.009
+        assert abs((~is_mask & (found != wanted)).mean() - 0.1) < 0.009
+        counts = real_text.manifest.train_counts
+        assert counts.predictions_masked + counts.predictions_kept + counts.predictions_random == (
+            total
+        )
+        # A random piece may happen to be [MASK] or the original: 2 of the 3,000 of the vocabulary.
+        assert 0 <= is_mask.sum() - counts.predictions_masked < 15
+        assert 0 <= (found == wanted).sum() - counts.predictions_kept < 15
+
+    def test_unmasked_pieces_are_those_of_the_text(self, real_text):
+        # `parts` puts the originals back, and `places` found them: this is the other way round.
+        examples = real_text.examples["train"]
+        assert np.isin(examples["segment_ids"], (0, 1)).all()
+        is_padding = examples["padding_mask"] == 0
+        assert (examples["token_ids"][is_padding] == real_text.vocabulary.pad_id).all()
+        assert (examples["segment_ids"][is_padding] == 0).all()
+
+    def test_documents_are_short_as_often_as_the_rate_says(self, real_text):
+        tokenizer = BertTokenizer(real_text.vocabulary)
+        texts = [text for _, text in real_text.splits]
+        ragged = tokenizer(tf.constant([s for text in texts for s in text]))
+        block = TokenBlock.from_ragged(
+            ragged.values.numpy(), ragged.row_splits.numpy(), [len(text) for text in texts]
+        )
+        short = total = 0
+        for dupe in range(40):
+            pairs = make_pairs(
+                block,
+                sequence_length=64,
+                short_sequence_rate=0.1,
+                random_next_rate=0.5,
+                rng=documents.keyed_generator(1, 1, dupe),
+            )
+            starts = block.sentence_starts[block.document_starts[:-1]]
+            first = np.searchsorted(pairs.a_start, starts)
+            short += pairs.is_short[first].sum()
+            total += len(starts)
+        # 1,800 documents: standard deviation sqrt(.1 x .9 / 1,800) = .0071.
+        assert total == 1_800
+        assert abs(short / total - 0.1) < 0.03
+
+    def test_all_tokens_of_all_documents_are_used(self, real_text):
+        """Where nothing is truncated, the parts that are not random tile each document."""
+        sizes = [len(tokens) for tokens in real_text.documents]
+        ragged_splits = np.concatenate([[0], np.cumsum([20] * (sum(sizes) // 20))])
+        per_document = [size // 20 for size in sizes]
+        block = TokenBlock.from_ragged(
+            np.arange(20 * sum(per_document)),
+            ragged_splits[: sum(per_document) + 1],
+            per_document,
+        )
+        pairs = make_pairs(
+            block,
+            sequence_length=max(sizes) + 23,
+            short_sequence_rate=0.999,
+            random_next_rate=0.5,
+            rng=np.random.default_rng(0),
+        )
+        assert len(pairs) > 45
+        ends = np.where(pairs.is_random_next, pairs.a_end, pairs.b_end)
+        assert pairs.a_start[0] == 0 and ends[-1] == len(block.token_ids)
+        np.testing.assert_array_equal(pairs.a_start[1:], ends[:-1])
+
+    def test_the_summary_tells_what_was_prepared(self, real_text):
+        text = summary(real_text.manifest, seconds=2.0)
+        counts = real_text.manifest.train_counts
+        number = counts.examples + real_text.manifest.validation_counts.examples
+        assert f"{number:,} examples in 2.0 s ({number / 2:,.0f} per second)" in text
+        rows = {line[:35].strip(): line.split() for line in text.splitlines()}
+        assert rows["documents"][1:] == [str(counts.documents), str(45 - counts.documents)]
+        assert rows["examples (3 passes)"][3] == f"{counts.examples:,}"
+        assert rows["padding"][1] == f"{1 - counts.real_tokens / counts.examples / 64:.1%}"
+
+
+def contents(directory):
+    return {name: (directory / name).read_bytes() for name in sorted(os.listdir(directory))}
+
+
+class TestDeterminism:
+    CONFIG = DataConfig(
+        sequence_length=32,
+        max_predictions=5,
+        dupe_factor=2,
+        validation_rate=0.2,
+        block_documents=3,
+        blocks_per_shard=2,
+        whole_word_mask=True,
+    )
+
+    def test_any_number_of_workers_writes_the_same_bytes(self, tmp_path, vocab):
+        text = write_corpus(tmp_path, 50)
+        for workers in (1, 2, 3):
+            output = tmp_path / str(workers)
+            prepare(text, str(output), vocab, self.CONFIG, workers, progress=False)
+        first = contents(tmp_path / "1")
+        # 40 documents for training in 13 blocks in 7 shards; 10 for validation in 3 and 2.
+        assert len(first) == 7 + 2 + 2
+        assert contents(tmp_path / "2") == first
+        assert contents(tmp_path / "3") == first
+
+    def test_the_seed_changes_the_records_and_nothing_else_does(self, tmp_path, vocab):
+        text = write_corpus(tmp_path, 20)
+        configs = [DataConfig(sequence_length=32, validation_rate=0.2, seed=s) for s in (1, 1, 2)]
+        for number, config in enumerate(configs):
+            prepare(text, str(tmp_path / str(number)), vocab, config, 1, progress=False)
+        assert contents(tmp_path / "0") == contents(tmp_path / "1")
+        assert contents(tmp_path / "0") != contents(tmp_path / "2")
+
+    def test_passes_and_blocks_differ_and_examples_are_mixed(self, tmp_path, vocab):
+        # All documents have the same text, so that only random numbers can tell passes apart.
+        (tmp_path / "text.txt").write_text("\n\n".join(["the green garden was there\n" * 40] * 8))
+        config = DataConfig(
+            sequence_length=64, dupe_factor=2, validation_rate=0.0, block_documents=4
+        )
+        manifest = prepare(
+            str(tmp_path / "text.txt"), str(tmp_path / "out"), vocab, config, 1, progress=False
+        )
+        examples = read(manifest, "train")
+        rows = {row.tobytes() for row in examples["token_ids"]}
+        assert len(rows) == len(examples["token_ids"]) > 50
+
+
+class TestDroppedText:
+    def test_what_has_no_tokens_is_dropped_and_counted(self, tmp_path, vocab):
+        # U+200B is no white space, so the line is not blank, but no token comes of it.
+        (tmp_path / "text.txt").write_text(
+            "the garden was green\n\u200b\nthe wall was old\n\n\u200b\n\nthe key was there\n",
+            encoding="utf-8",
+        )
+        config = DataConfig(validation_rate=0.0, dupe_factor=1)
+        manifest = prepare(
+            str(tmp_path / "text.txt"), str(tmp_path / "out"), vocab, config, 1, progress=False
+        )
+        counts = manifest.train_counts
+        assert (counts.documents, counts.dropped_documents) == (2, 1)
+        assert (counts.sentences, counts.dropped_sentences) == (3, 2)
+        assert counts.tokens == 12
+
+    def test_a_document_left_alone_in_its_block_is_dropped(self, tmp_path, vocab):
+        (tmp_path / "text.txt").write_text(
+            "a garden\n\n\u200b\n\nthe wall\n\nthe key\n", encoding="utf-8"
+        )
+        config = DataConfig(validation_rate=0.0, dupe_factor=1, block_documents=2)
+        manifest = prepare(
+            str(tmp_path / "text.txt"), str(tmp_path / "out"), vocab, config, 1, progress=False
+        )
+        assert [shard.num_examples for shard in manifest.train] == [0, 2]
+        assert manifest.train_counts.dropped_documents == 2
+
+    def test_a_corpus_without_any_token_gives_no_manifest(self, tmp_path, vocab):
+        (tmp_path / "text.txt").write_text("\u200b\n\n" * 5, encoding="utf-8")
+        with pytest.raises(InputError, match="No training example came out of the 5 documents"):
+            prepare(
+                str(tmp_path / "text.txt"),
+                str(tmp_path / "out"),
+                vocab,
+                DataConfig(validation_rate=0.0),
+                1,
+                progress=False,
+            )
+        assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+class TestInputErrors:
+    CONFIG = DataConfig(sequence_length=32, validation_rate=0.0, dupe_factor=1)
+
+    @pytest.fixture
+    def call(self, tmp_path, vocab):
+        arguments = {
+            "input": write_corpus(tmp_path, 6),
+            "output": str(tmp_path / "out"),
+            "vocab": vocab,
+            "config": self.CONFIG,
+            "workers": 1,
+            "progress": False,
+        }
+        return lambda **changes: prepare(**{**arguments, **changes})
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"input": "nowhere/*.txt"}, "No file matches 'nowhere"),
+            ({"vocab": "nowhere.txt"}, "nowhere.txt"),
+            ({"workers": 0}, "workers must be at least 1. Received: 0"),
+            (
+                {"config": DataConfig(sequence_length=32, max_predictions=30)},
+                "max_predictions must be at most 29, .*sequence_length=32 .*Received: 30",
+            ),
+            ({"config": DataConfig(validation_rate=0.01)}, "set validation_rate to 0.3 or"),
+        ],
+    )
+    def test_they_come_before_anything_is_written(self, call, tmp_path, changes, message):
+        with pytest.raises(InputError, match=message):
+            call(**changes)
+        assert not (tmp_path / "out").exists()
+
+    def test_a_vocabulary_without_the_special_tokens(self, call, tmp_path):
+        (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\nthe\n")
+        with pytest.raises(InputError, match=r"\[MASK\]"):
+            call(vocab=str(tmp_path / "vocab.txt"))
+
+    def test_an_output_that_is_a_file(self, call, tmp_path):
+        with pytest.raises(InputError, match="is a file; name a folder"):
+            call(output=str(tmp_path / "text.txt"))
+        with pytest.raises(InputError, match="cannot be written to"):
+            call(output=str(tmp_path / "text.txt" / "below"))
+
+    def test_records_are_replaced_only_when_told_to(self, call, tmp_path):
+        manifest = call(config=DataConfig(sequence_length=32, validation_rate=0.5))
+        before = contents(tmp_path / "out")
+        with pytest.raises(InputError, match="already holds records .*--overwrite"):
+            call()
+        assert contents(tmp_path / "out") == before
+        assert manifest.validation
+        (tmp_path / "out" / "notes.txt").write_text("mine")
+        call(overwrite=True)
+        assert sorted(os.listdir(tmp_path / "out")) == [
+            "manifest.json",
+            "notes.txt",
+            "train-00000-of-00001.tfrecord",
+            "vocab.txt",
+        ]
+
+    def test_records_of_an_unfinished_preparation_are_in_the_way_too(self, call, tmp_path):
+        call()
+        os.remove(tmp_path / "out" / "manifest.json")
+        with pytest.raises(InputError, match="already holds records"):
+            call()
+        assert call(overwrite=True).num_examples > 0
+
+    def test_the_vocabulary_may_be_that_of_the_output(self, call, tmp_path, vocab):
+        call()
+        copy = str(tmp_path / "out" / "vocab.txt")
+        manifest = call(vocab=copy, overwrite=True)
+        assert Vocabulary.load(copy) == Vocabulary.load(vocab)
+        assert manifest.vocabulary_size == len(Vocabulary.load(vocab))
+
+    def test_a_folder_that_cannot_be_written_to_while_working(self, call, tmp_path, monkeypatch):
+        # A folder in the place of the shard's temporary file, for the rights of a superuser.
+        monkeypatch.setattr(
+            prepare_module, "_clear", lambda output: os.makedirs(f"{output}/{shard}.partial")
+        )
+        shard = "train-00000-of-00001.tfrecord"
+        with pytest.raises(InputError, match=f"{shard} cannot be written to .*--overwrite"):
+            call()
+        assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+class TestWorkers:
+    """With processes that really start, so each test takes seconds."""
+
+    CONFIG = DataConfig(sequence_length=32, validation_rate=0.0, dupe_factor=1, block_documents=2)
+
+    def run(self, directory, vocab, monkeypatch, disturb):
+        """Prepares with two processes; `disturb` is called before each shard is handed out."""
+        read_shards = documents.read_shards
+
+        def shards(plan):
+            for number, shard in enumerate(read_shards(plan)):
+                disturb(number)
+                yield shard
+
+        monkeypatch.setattr(documents, "read_shards", shards)
+        text = write_corpus(directory, 40)
+        prepare(text, str(directory / "out"), vocab, self.CONFIG, 2, progress=False)
+
+    def check_ended(self, directory):
+        assert multiprocessing.active_children() == []
+        assert not (directory / "out" / "manifest.json").exists()
+
+    def test_what_a_worker_raises_arrives(self, tmp_path, vocab, monkeypatch):
+        def disturb(number):
+            # A folder in the place of a temporary file.
+            os.makedirs(tmp_path / "out" / "train-00003-of-00020.tfrecord.partial", exist_ok=True)
+
+        with pytest.raises(InputError, match="train-00003-of-00020.tfrecord cannot be written"):
+            self.run(tmp_path, vocab, monkeypatch, disturb)
+        self.check_ended(tmp_path)
+
+    @pytest.mark.slow
+    def test_a_worker_that_is_killed_ends_the_others(self, tmp_path, vocab, monkeypatch):
+        def disturb(number):
+            if number == 4:
+                os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+
+        with pytest.raises(InputError, match="A worker process ended without an answer"):
+            self.run(tmp_path, vocab, monkeypatch, disturb)
+        self.check_ended(tmp_path)
+
+    @pytest.mark.slow
+    def test_an_interrupt_ends_all_workers(self, tmp_path, vocab, monkeypatch):
+        def disturb(number):
+            if number == 5:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            self.run(tmp_path, vocab, monkeypatch, disturb)
+        self.check_ended(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("workers", "characters", "expected"),
+    [
+        (None, 1_000, 1),
+        # 10 passes over 10 million characters are twice the 50 million that a worker is worth.
+        (None, 10_000_000, 2),
+        (None, 10**12, 6),
+        (3, 1_000, 3),
+        (40, 1_000, 8),
+    ],
+)
+def test_a_worker_must_be_worth_its_start(monkeypatch, workers, characters, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    config = DataConfig(block_documents=2, dupe_factor=10)
+    plan = documents.CorpusPlan((), config, {"train": 14, "validation": 2}, 0, characters)
+    assert prepare_module._num_workers(plan, workers) == expected
+
+
+def test_the_summary_leaves_out_a_validation_that_there_is_not():
+    manifest = Manifest(
+        directory="out",
+        config=DataConfig(),
+        input_files=("a.txt",),
+        vocabulary_size=10,
+        vocabulary_sha256="0",
+        train=(Shard("train", 4, 2_000_000, "0"),),
+        validation=(),
+        train_counts=Counts(examples=4, real_tokens=256, predictions=40, predictions_masked=30),
+        validation_counts=Counts(),
+    )
+    text = summary(manifest, 1.0)
+    assert "validation" not in text
+    # 1 - 64 / 128; 40 / 4; 30 / 40.
+    assert re.search(r"padding +50.0%", text)
+    assert re.search(r"\(at most 20\) +10.0\n", text)
+    assert re.search(r"random +75.0% / 0.0% / 0.0%", text)
+    assert re.search(r"megabytes +2.0", text)

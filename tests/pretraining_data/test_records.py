@@ -1,0 +1,284 @@
+import dataclasses
+import hashlib
+import json
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_bert_tpu.config import DataConfig, InputError
+from keras_bert_tpu.pretraining_data.records import (
+    Counts,
+    Manifest,
+    Shard,
+    parse_examples,
+    serialize_example,
+    serialize_examples,
+    shard_name,
+    write_shard,
+)
+
+EXAMPLE = {
+    "token_ids": [101, 7, 103, 102, 9, 102, 0, 0],
+    "segment_ids": [0, 0, 0, 0, 1, 1, 0, 0],
+    "padding_mask": [1, 1, 1, 1, 1, 1, 0, 0],
+    "mask_positions": [2, 4, 0],
+    "mask_ids": [8, 9, 0],
+    "mask_weights": [1.0, 1.0, 0.0],
+    "next_sentence_label": 1,
+}
+
+# What Google's run_pretraining.py gives to tf.parse_single_example.
+GOOGLE_FEATURES = {
+    "input_ids": tf.io.FixedLenFeature([8], tf.int64),
+    "input_mask": tf.io.FixedLenFeature([8], tf.int64),
+    "segment_ids": tf.io.FixedLenFeature([8], tf.int64),
+    "masked_lm_positions": tf.io.FixedLenFeature([3], tf.int64),
+    "masked_lm_ids": tf.io.FixedLenFeature([3], tf.int64),
+    "masked_lm_weights": tf.io.FixedLenFeature([3], tf.float32),
+    "next_sentence_labels": tf.io.FixedLenFeature([1], tf.int64),
+}
+
+
+class TestExamples:
+    def test_googles_feature_spec_reads_a_record(self):
+        parsed = tf.io.parse_single_example(serialize_example(**EXAMPLE), GOOGLE_FEATURES)
+        assert {name: value.numpy().tolist() for name, value in parsed.items()} == {
+            "input_ids": [101, 7, 103, 102, 9, 102, 0, 0],
+            "input_mask": [1, 1, 1, 1, 1, 1, 0, 0],
+            "segment_ids": [0, 0, 0, 0, 1, 1, 0, 0],
+            "masked_lm_positions": [2, 4, 0],
+            "masked_lm_ids": [8, 9, 0],
+            "masked_lm_weights": [1.0, 1.0, 0.0],
+            "next_sentence_labels": [1],
+        }
+
+    def test_a_record_written_as_google_does_is_parsed(self):
+        def ints(*values):
+            return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+
+        features = {
+            "input_ids": ints(101, 7, 102, 9, 102, 0, 0, 0),
+            "input_mask": ints(1, 1, 1, 1, 1, 0, 0, 0),
+            "segment_ids": ints(0, 0, 0, 1, 1, 0, 0, 0),
+            "masked_lm_positions": ints(3, 0, 0),
+            "masked_lm_ids": ints(6, 0, 0),
+            "masked_lm_weights": tf.train.Feature(
+                float_list=tf.train.FloatList(value=[1.0, 0.0, 0.0])
+            ),
+            "next_sentence_labels": ints(0),
+        }
+        record = tf.train.Example(features=tf.train.Features(feature=features))
+        parsed = parse_examples(tf.constant([record.SerializeToString()]), 8, 3)
+        assert {name: value.numpy().tolist() for name, value in parsed.items()} == {
+            "token_ids": [[101, 7, 102, 9, 102, 0, 0, 0]],
+            "padding_mask": [[1, 1, 1, 1, 1, 0, 0, 0]],
+            "segment_ids": [[0, 0, 0, 1, 1, 0, 0, 0]],
+            "mask_positions": [[3, 0, 0]],
+            "mask_ids": [[6, 0, 0]],
+            "mask_weights": [[1.0, 0.0, 0.0]],
+            "next_sentence_label": [[0]],
+        }
+
+    def test_a_batch_comes_back_as_it_was_written(self):
+        rng = np.random.default_rng(0)
+        arrays = {
+            "token_ids": rng.integers(0, 30000, (5, 8)).astype(np.int32),
+            "segment_ids": rng.integers(0, 2, (5, 8)).astype(np.int32),
+            "padding_mask": rng.integers(0, 2, (5, 8)).astype(np.int32),
+            "mask_positions": rng.integers(0, 8, (5, 3)).astype(np.int32),
+            "mask_ids": rng.integers(0, 30000, (5, 3)).astype(np.int32),
+            "mask_weights": rng.integers(0, 2, (5, 3)).astype(np.float32),
+            "next_sentence_label": rng.integers(0, 2, (5, 1)).astype(np.int32),
+        }
+        parsed = parse_examples(tf.constant(serialize_examples(arrays)), 8, 3)
+        assert parsed.keys() == arrays.keys()
+        for name, value in arrays.items():
+            np.testing.assert_array_equal(parsed[name], value)
+            assert parsed[name].dtype.as_numpy_dtype == value.dtype
+
+    @pytest.mark.parametrize("batch", [2, None])
+    def test_shapes_are_static_in_a_dataset(self, batch):
+        dataset = tf.data.Dataset.from_tensors(serialize_example(**EXAMPLE)).repeat(4)
+        dataset = dataset.batch(2, drop_remainder=batch is not None)
+        dataset = dataset.map(lambda serialized: parse_examples(serialized, 8, 3))
+        shapes = {name: spec.shape.as_list() for name, spec in dataset.element_spec.items()}
+        assert shapes == {
+            "token_ids": [batch, 8],
+            "segment_ids": [batch, 8],
+            "padding_mask": [batch, 8],
+            "mask_positions": [batch, 3],
+            "mask_ids": [batch, 3],
+            "mask_weights": [batch, 3],
+            "next_sentence_label": [batch, 1],
+        }
+        assert len(list(dataset)) == 2
+
+    @pytest.mark.parametrize("in_graph", [False, True])
+    @pytest.mark.parametrize(
+        ("length", "predictions", "message"),
+        [
+            (16, 3, r"sequence_length=16: feature input_ids must hold 16 .*found:.*8"),
+            # 2 records of 8 tokens are as many as 4 of 4.
+            (4, 3, r"sequence_length=4: feature input_ids must hold 4 .*found:.*8"),
+            (8, 20, r"max_predictions=20: feature masked_lm_positions must hold 20 .*found:.*3"),
+        ],
+    )
+    def test_another_shape_is_told(self, length, predictions, message, in_graph):
+        def parse(serialized):
+            return parse_examples(serialized, length, predictions)
+
+        records = tf.constant([serialize_example(**EXAMPLE)] * 2)
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"(?s){message}"):
+            (tf.function(parse) if in_graph else parse)(records)
+
+    def test_a_missing_feature_is_told(self):
+        example = tf.train.Example.FromString(serialize_example(**EXAMPLE))
+        del example.features.feature["next_sentence_labels"]
+        with pytest.raises(tf.errors.InvalidArgumentError, match="next_sentence_labels"):
+            parse_examples(tf.constant([example.SerializeToString()]), 8, 3)
+
+
+class TestShards:
+    def test_a_shard_holds_its_records_and_is_described(self, tmp_path):
+        records = [b"one", b"", b"three" * 100]
+        shard = write_shard(str(tmp_path), "train-00000-of-00001.tfrecord", records)
+        path = tmp_path / "train-00000-of-00001.tfrecord"
+        assert [r.numpy() for r in tf.data.TFRecordDataset(str(path))] == records
+        content = path.read_bytes()
+        assert shard == Shard(path.name, 3, len(content), hashlib.sha256(content).hexdigest())
+        # A record has 16 bytes around it.
+        assert shard.bytes == 3 * 16 + 3 + 0 + 500
+        assert os.listdir(tmp_path) == [path.name]
+
+    def test_an_unfinished_file_does_not_have_the_name(self, tmp_path):
+        def records():
+            yield b"one"
+            raise OSError("no more")
+
+        with pytest.raises(OSError, match="no more"):
+            write_shard(str(tmp_path), "train.tfrecord", records())
+        assert "train.tfrecord" not in os.listdir(tmp_path)
+
+    def test_names_sort_as_their_numbers(self):
+        assert shard_name("train", 3, 12) == "train-00003-of-00012.tfrecord"
+
+
+class TestCounts:
+    COUNTS = Counts(examples=4, real_tokens=300, random_next=3, predictions=50)
+
+    def test_they_add_up(self):
+        total = self.COUNTS + Counts(documents=2, examples=1, real_tokens=100)
+        assert total == Counts(
+            documents=2, examples=5, real_tokens=400, random_next=3, predictions=50
+        )
+
+    def test_means_and_shares(self):
+        # 300 / 4; 1 - 75 / 100; 3 / 4; 50 / 4.
+        assert self.COUNTS.mean_length == 75
+        assert self.COUNTS.padding_share(100) == 0.25
+        assert self.COUNTS.random_next_share == 0.75
+        assert self.COUNTS.masks_per_example == 12.5
+
+    def test_of_nothing_they_are_zero(self):
+        nothing = Counts()
+        assert nothing.mean_length == nothing.padding_share(8) == nothing.masks_per_example == 0
+
+
+class TestManifest:
+    def save(self, directory):
+        shards = [
+            write_shard(str(directory), shard_name(split, index, number), [b"record"] * count)
+            for split, index, number, count in [
+                ("train", 0, 2, 3),
+                ("train", 1, 2, 4),
+                ("validation", 0, 1, 2),
+            ]
+        ]
+        manifest = Manifest(
+            directory=str(directory),
+            config=DataConfig(sequence_length=64, whole_word_mask=True),
+            input_files=("a.txt", "b.txt.gz"),
+            vocabulary_size=1000,
+            vocabulary_sha256="0123",
+            train=tuple(shards[:2]),
+            validation=tuple(shards[2:]),
+            train_counts=Counts(examples=7, real_tokens=70),
+            validation_counts=Counts(examples=2, real_tokens=128),
+        )
+        manifest.save()
+        return manifest
+
+    def change(self, directory, **values):
+        path = directory / "manifest.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+    def test_it_comes_back_as_it_was_saved(self, tmp_path):
+        manifest = self.save(tmp_path)
+        assert Manifest.load(str(tmp_path)) == manifest
+        assert (manifest.num_examples, manifest.num_validation_examples) == (7, 2)
+        assert sorted(os.listdir(tmp_path)) == [
+            "manifest.json",
+            "train-00000-of-00002.tfrecord",
+            "train-00001-of-00002.tfrecord",
+            "validation-00000-of-00001.tfrecord",
+        ]
+
+    def test_other_programs_find_what_they_need(self, tmp_path):
+        manifest = self.save(tmp_path)
+        values = json.loads((tmp_path / "manifest.json").read_text())
+        assert values["format_version"] == 1
+        assert values["num_examples"] == values["train"]["num_examples"] == 7
+        assert values["settings"] == dataclasses.asdict(manifest.config)
+        assert values["vocabulary"] == {"file": "vocab.txt", "size": 1000, "sha256": "0123"}
+        assert values["input_files"] == ["a.txt", "b.txt.gz"]
+        assert values["validation"]["shards"] == [dataclasses.asdict(manifest.validation[0])]
+        # 70 / 7 = 10 of 64 positions; 128 / 2 = all of them.
+        assert values["train"]["mean_length"] == 10
+        assert values["train"]["padding_share"] == 1 - 10 / 64
+        assert values["validation"]["padding_share"] == 0
+
+    def test_no_manifest(self, tmp_path):
+        for directory in (tmp_path, tmp_path / "nowhere"):
+            with pytest.raises(InputError, match="There is no manifest.json in .*did not finish"):
+                Manifest.load(str(directory))
+
+    @pytest.mark.parametrize("content", ["", "{", '{"format_version": 1', "\x00\x01"])
+    def test_an_unreadable_manifest(self, tmp_path, content):
+        (tmp_path / "manifest.json").write_text(content)
+        with pytest.raises(InputError, match="manifest.json cannot be read"):
+            Manifest.load(str(tmp_path))
+
+    @pytest.mark.parametrize("version", [2, "1", None])
+    def test_an_unknown_version(self, tmp_path, version):
+        self.save(tmp_path)
+        self.change(tmp_path, format_version=version)
+        with pytest.raises(InputError, match=rf"format_version {version!r}, but .* reads 1;"):
+            Manifest.load(str(tmp_path))
+
+    def test_a_manifest_that_is_a_list(self, tmp_path):
+        (tmp_path / "manifest.json").write_text("[1]")
+        with pytest.raises(InputError, match="format_version None"):
+            Manifest.load(str(tmp_path))
+
+    @pytest.mark.parametrize(
+        ("values", "message"),
+        [
+            ({"train": {"shards": []}}, "KeyError: 'counts'"),
+            ({"validation": None}, "TypeError"),
+            ({"settings": {"sequence_len": 8}}, "nearest is sequence_length"),
+        ],
+    )
+    def test_a_manifest_with_other_content(self, tmp_path, values, message):
+        self.save(tmp_path)
+        self.change(tmp_path, **values)
+        with pytest.raises(InputError, match=f"not a whole manifest .*{message}"):
+            Manifest.load(str(tmp_path))
+
+    def test_missing_shards(self, tmp_path):
+        self.save(tmp_path)
+        os.remove(tmp_path / "train-00001-of-00002.tfrecord")
+        os.remove(tmp_path / "validation-00000-of-00001.tfrecord")
+        with pytest.raises(InputError, match="2 of the 3 shards .* first is train-00001-of-00002"):
+            Manifest.load(str(tmp_path))

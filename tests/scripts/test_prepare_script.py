@@ -1,0 +1,73 @@
+import dataclasses
+import os
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+
+from keras_bert_tpu.config import DataConfig
+from keras_bert_tpu.pretraining_data.records import Manifest
+from keras_bert_tpu.scripts.prepare import define_flags
+
+
+def kbt_prepare(*arguments):
+    program = "from keras_bert_tpu.scripts.prepare import run; run()"
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    (tmp_path / "a.txt").write_text("a wall\na key\n\na garden\na robin\n")
+    (tmp_path / "b.txt").write_text("a tree\n\na rose\na wall\na key\n")
+    pieces = "[PAD] [UNK] [CLS] [SEP] [MASK] a wall key garden robin tree rose".split()
+    (tmp_path / "vocab.txt").write_text("\n".join(pieces))
+    return tmp_path
+
+
+def test_every_setting_has_a_flag_with_its_default():
+    values = flags.FlagValues()
+    define_flags(values)
+    for field in dataclasses.fields(DataConfig):
+        assert values[field.name].default == field.default
+        assert values[field.name].help
+
+
+def test_text_becomes_records_and_a_table(corpus):
+    result = kbt_prepare(
+        f"--input={corpus}/a.txt,{corpus}/b*",
+        f"--output={corpus}/out",
+        f"--vocab={corpus}/vocab.txt",
+        "--validation_rate=0",
+        "--sequence_length=16",
+        "--max_predictions=3",
+        "--dupe_factor=2",
+        "--whole_word_mask",
+        "--workers=1",
+    )
+    assert result.returncode == 0, result.stderr
+    manifest = Manifest.load(f"{corpus}/out")
+    assert manifest.config == DataConfig(
+        validation_rate=0.0,
+        sequence_length=16,
+        max_predictions=3,
+        dupe_factor=2,
+        whole_word_mask=True,
+    )
+    assert [os.path.basename(path) for path in manifest.input_files] == ["a.txt", "b.txt"]
+    assert manifest.train_counts.sentences == 8
+    assert f"{manifest.num_examples} examples in" in result.stdout
+    assert f"Next: kbt-pretrain --data={corpus}/out " in result.stdout
+    assert "4/4" in result.stderr  # The progress bar.
+
+
+def test_bad_input_is_one_sentence_and_status_2(corpus):
+    result = kbt_prepare(
+        f"--input={corpus}/none*", f"--output={corpus}/out", f"--vocab={corpus}/vocab.txt"
+    )
+    assert result.returncode == 2
+    assert "kbt-prepare: No file matches" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (corpus / "out").exists()
