@@ -13,6 +13,7 @@ used, so that the dataset can be sent to other hosts and is the same on each of 
 windows are in memory: the one that is consumed, the next, and its copy while it is permuted.
 """
 
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -50,7 +51,7 @@ class _Slices(NamedTuple):
 
 
 def training_dataset(
-    data: str | Manifest,
+    data: str | os.PathLike | Manifest,
     batch_size: int,
     sequence_length: int,
     max_predictions: int,
@@ -62,7 +63,7 @@ def training_dataset(
     """Returns the endless stream of training batches, from any place in it.
 
     Args:
-        data: str or Manifest. Local or gs:// folder that `kbt-prepare` wrote, or its manifest.
+        data: Local or gs:// folder that `kbt-prepare` wrote, or its Manifest.
         batch_size: int. Examples of a step over all replicas.
         sequence_length: int. Must be that of the records.
         max_predictions: int. Must be that of the records.
@@ -108,7 +109,7 @@ def training_dataset(
 
 
 def validation_dataset(
-    data: str | Manifest,
+    data: str | os.PathLike | Manifest,
     batch_size: int,
     sequence_length: int,
     max_predictions: int,
@@ -122,7 +123,7 @@ def validation_dataset(
     are zero. Sums over weights therefore have the right denominators.
 
     Args:
-        data: str or Manifest. Local or gs:// folder that `kbt-prepare` wrote, or its manifest.
+        data: Local or gs:// folder that `kbt-prepare` wrote, or its Manifest.
         batch_size: int. Examples of a step over all replicas.
         sequence_length: int. Must be that of the records.
         max_predictions: int. Must be that of the records.
@@ -159,11 +160,13 @@ def validation_dataset(
     return batches.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
 
-def validation_steps(data: str | Manifest, batch_size: int, num_examples: int = 0) -> int:
+def validation_steps(
+    data: str | os.PathLike | Manifest, batch_size: int, num_examples: int = 0
+) -> int:
     """Returns the number of steps that `validation_dataset` gives each replica.
 
     Args:
-        data: str or Manifest. Local or gs:// folder that `kbt-prepare` wrote, or its manifest.
+        data: Local or gs:// folder that `kbt-prepare` wrote, or its Manifest.
         batch_size: int. Examples of a step over all replicas.
         num_examples: int. As in `validation_dataset`.
 
@@ -174,14 +177,20 @@ def validation_steps(data: str | Manifest, batch_size: int, num_examples: int = 
         raise InputError(f"batch_size must be greater than 0. Received: {batch_size}.")
     if num_examples < 0:
         raise InputError(f"num_examples must not be negative. Received: {num_examples}.")
-    manifest = Manifest.load(data) if isinstance(data, str) else data
+    manifest = _manifest(data)
     available = _shards(manifest, "validation").num_examples
     return -(-min(num_examples or available, available) // batch_size)
 
 
-def _load(data: str | Manifest, sequence_length: int, max_predictions: int) -> Manifest:
+def _manifest(data: str | os.PathLike | Manifest) -> Manifest:
+    return data if isinstance(data, Manifest) else Manifest.load(os.fspath(data))
+
+
+def _load(
+    data: str | os.PathLike | Manifest, sequence_length: int, max_predictions: int
+) -> Manifest:
     """The manifest, after a check that its records have the shape that the model is given."""
-    manifest = Manifest.load(data) if isinstance(data, str) else data
+    manifest = _manifest(data)
     for name, wanted in (
         ("sequence_length", sequence_length),
         ("max_predictions", max_predictions),

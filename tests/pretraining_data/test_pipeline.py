@@ -69,7 +69,7 @@ def write_small_records(directory, train, validation=()):
 def stream(data, count, batch_size=1, **arguments):
     """Record numbers of the first `count` examples."""
     dataset = training_dataset(
-        data if isinstance(data, Manifest) else str(data),
+        data,
         batch_size,
         **{**SHAPE, "seed": 7, "shuffle_window": 2, **arguments},
     )
@@ -153,10 +153,11 @@ class TestOrder:
 
 
 class TestStart:
-    def test_a_start_at_every_example_gives_the_tail_of_the_stream(self, small):
-        whole = stream(small, 40)
-        for start in range(20):  # Over the ends of two epochs of 9.
-            assert stream(small, 12, batch_size=4, start_example=start) == whole[start : start + 12]
+    def test_a_start_at_every_example_gives_the_tail_of_the_stream(self, tmp_path):
+        data = write_small_records(tmp_path, train=[2, 1, 2])
+        whole = stream(data, 24)
+        for start in range(12):  # Over the ends of two epochs of 5, within and between windows.
+            assert stream(data, 12, batch_size=4, start_example=start) == whole[start : start + 12]
 
     def test_a_batch_may_be_larger_than_an_epoch(self, small):
         whole = stream(small, 60)
@@ -208,7 +209,7 @@ class TestStart:
         watcher = threading.Thread(target=watch)
         watcher.start()
         try:
-            dataset = training_dataset(str(data), 1, **SHAPE, seed=7, shuffle_window=1)
+            dataset = training_dataset(data, 1, **SHAPE, seed=7, shuffle_window=1)
             iterator = iter(dataset)
             next(iterator)
             deadline = time.monotonic() + 30
@@ -246,7 +247,7 @@ class TestSlices:
             rows.append({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
         return rows
 
-    @pytest.mark.parametrize(("pipelines", "replicas"), [(1, 2), (1, 8), (2, 2), (2, 4), (4, 8)])
+    @pytest.mark.parametrize(("pipelines", "replicas"), [(1, 4), (2, 2), (2, 4)])
     def test_the_global_batch_is_the_same_for_any_hosts_and_replicas(
         self, small, pipelines, replicas
     ):
@@ -257,7 +258,7 @@ class TestSlices:
                 np.testing.assert_array_equal(batch[name], expected[name])
 
     def test_validation_is_cut_in_the_same_way(self, small):
-        expected = list(validation_dataset(str(small), 4, **SHAPE).as_numpy_iterator())
+        expected = list(validation_dataset(small, 4, **SHAPE).as_numpy_iterator())
         hosts = [
             list(
                 validation_dataset(
@@ -313,7 +314,7 @@ class TestSlices:
 
 class TestValidation:
     def test_files_are_gone_through_in_order_and_the_last_batch_is_padded(self, small):
-        batches = list(validation_dataset(str(small), 4, **SHAPE).as_numpy_iterator())
+        batches = list(validation_dataset(small, 4, **SHAPE).as_numpy_iterator())
         numbers = [batch["token_ids"][:, 0].tolist() for batch in batches]
         # 5 records; the 3 rows of padding are copies of the first.
         assert numbers == [[0, 1, 100, 101], [102, 0, 0, 0]]
@@ -335,7 +336,7 @@ class TestValidation:
                 str(small), batch_size, **SHAPE, num_examples=num_examples
             ).as_numpy_iterator()
         )
-        assert len(batches) == steps == validation_steps(str(small), batch_size, num_examples)
+        assert len(batches) == steps == validation_steps(small, batch_size, num_examples)
         assert all(batch["token_ids"].shape == (batch_size, LENGTH) for batch in batches)
         assert sum(batch["next_sentence_weights"].sum() for batch in batches) == real
         assert sum(batch["mask_weights"].sum() for batch in batches) == 2 * real
@@ -361,16 +362,16 @@ class TestBatches:
         }
         for context in (None, tf.distribute.InputContext(2, 1, 4)):
             size = 8 if context else 2
-            training = training_dataset(str(small), size, **SHAPE, seed=1, input_context=context)
+            training = training_dataset(small, size, **SHAPE, seed=1, input_context=context)
             assert training.element_spec == expected
-            validation = validation_dataset(str(small), size, **SHAPE, input_context=context)
+            validation = validation_dataset(small, size, **SHAPE, input_context=context)
             assert validation.element_spec == {
                 **expected,
                 "next_sentence_weights": tf.TensorSpec([2, 1], tf.float32),
             }
 
     def test_values_are_those_of_the_record(self, small):
-        batch = next(validation_dataset(str(small), 1, **SHAPE).skip(3).as_numpy_iterator())
+        batch = next(validation_dataset(small, 1, **SHAPE).skip(3).as_numpy_iterator())
         # What write_small_records writes for record 101.
         assert batch["token_ids"].tolist() == [[101, 12, 13, 14, 15, 16, 0, 0]]
         assert batch["segment_ids"].tolist() == [[0, 0, 0, 1, 1, 1, 0, 0]]
@@ -381,7 +382,7 @@ class TestBatches:
         assert batch["next_sentence_label"].tolist() == [[1]]
 
     def test_the_dataset_can_be_sent_to_another_host(self, small):
-        dataset = training_dataset(str(small), 2, **SHAPE, seed=7, shuffle_window=2)
+        dataset = training_dataset(small, 2, **SHAPE, seed=7, shuffle_window=2)
         # Policy 2 fails on anything that has a state outside of the graph.
         graph = tf.raw_ops.DatasetToGraphV2(
             input_dataset=dataset._variant_tensor, external_state_policy=2
@@ -399,8 +400,8 @@ class TestBatches:
 
     def test_options_keep_the_order_and_leave_the_slices_alone(self, small):
         for dataset in (
-            training_dataset(str(small), 2, **SHAPE, seed=1),
-            validation_dataset(str(small), 2, **SHAPE),
+            training_dataset(small, 2, **SHAPE, seed=1),
+            validation_dataset(small, 2, **SHAPE),
         ):
             options = dataset.options()
             assert options.deterministic is True
@@ -444,7 +445,7 @@ class TestDamagedShards:
         with pytest.raises(
             tf.errors.InvalidArgumentError, match=expected.format("validation-0.tfrecord")
         ):
-            list(validation_dataset(str(data), 2, **SHAPE))
+            list(validation_dataset(data, 2, **SHAPE))
 
     def test_a_file_that_has_gone_is_named(self, tmp_path):
         data = write_small_records(tmp_path, train=[3, 2, 4])
@@ -466,9 +467,9 @@ class TestInputErrors:
     def test_of_both_datasets(self, small, changed, message):
         arguments = {"batch_size": 2, **SHAPE, **changed}
         with pytest.raises(InputError, match=message):
-            training_dataset(str(small), seed=1, **arguments)
+            training_dataset(small, seed=1, **arguments)
         with pytest.raises(InputError, match=message):
-            validation_dataset(str(small), **arguments)
+            validation_dataset(small, **arguments)
 
     @pytest.mark.parametrize(
         ("changed", "message"),
@@ -481,7 +482,7 @@ class TestInputErrors:
     )
     def test_of_training(self, small, changed, message):
         with pytest.raises(InputError, match=message):
-            training_dataset(str(small), **{"batch_size": 2, **SHAPE, "seed": 1, **changed})
+            training_dataset(small, **{"batch_size": 2, **SHAPE, "seed": 1, **changed})
 
     @pytest.mark.parametrize(
         ("context", "message"),
@@ -493,9 +494,9 @@ class TestInputErrors:
     def test_a_batch_must_divide_among_replicas(self, small, context, message):
         context = tf.distribute.InputContext(*context)
         with pytest.raises(InputError, match=message):
-            training_dataset(str(small), 10, **SHAPE, seed=1, input_context=context)
+            training_dataset(small, 10, **SHAPE, seed=1, input_context=context)
         with pytest.raises(InputError, match=message):
-            validation_dataset(str(small), 10, **SHAPE, input_context=context)
+            validation_dataset(small, 10, **SHAPE, input_context=context)
 
     def test_records_must_be_there(self, tmp_path):
         data = str(write_small_records(tmp_path, train=[0], validation=[]))
@@ -508,4 +509,4 @@ class TestInputErrors:
 
     def test_num_examples_must_not_be_negative(self, small):
         with pytest.raises(InputError, match="num_examples must not be negative. Received: -1"):
-            validation_dataset(str(small), 2, **SHAPE, num_examples=-1)
+            validation_dataset(small, 2, **SHAPE, num_examples=-1)
