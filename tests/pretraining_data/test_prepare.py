@@ -1,4 +1,5 @@
 import collections
+import itertools
 import multiprocessing
 import os
 import pathlib
@@ -193,6 +194,18 @@ class TestRealText:
                     if len(places) == 1:
                         seen.add(places[0][0])
             assert seen == own
+
+    def test_examples_of_a_shard_are_mixed(self, real_text):
+        number = real_text.manifest.train[0].num_examples
+        found = []
+        for part_a, _, _, _ in itertools.islice(real_text.parts("train"), number):
+            places = real_text.places(part_a) if len(part_a) >= 8 else []
+            if len(places) == 1:
+                found.append(places[0][0])
+        assert len(set(found)) == 12  # The documents of its block, and no others.
+        # In the order in which they were made, nearly all would be beside one of their document.
+        beside = np.mean([a == b for a, b in itertools.pairwise(found)])
+        assert len(found) > 500 and beside < 0.25
 
     def test_next_sentences_are_random_in_half_of_the_pairs_that_have_a_choice(self, real_text):
         labels = real_text.examples["train"]["next_sentence_label"]

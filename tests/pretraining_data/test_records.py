@@ -81,6 +81,13 @@ class TestExamples:
             "next_sentence_label": [[0]],
         }
 
+    def test_features_have_one_order_in_the_bytes(self):
+        # Or else two processes could write different bytes for the same example.
+        record = serialize_example(**EXAMPLE)
+        assert sorted(GOOGLE_FEATURES, key=lambda name: record.index(name.encode())) == sorted(
+            GOOGLE_FEATURES
+        )
+
     def test_a_batch_comes_back_as_it_was_written(self):
         rng = np.random.default_rng(0)
         arrays = {
