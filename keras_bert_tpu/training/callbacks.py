@@ -81,8 +81,9 @@ class RunCallbacks(keras.callbacks.CallbackList):
         """Waits for `close`."""
 
     def close(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Tells all callbacks that the run has ended."""
-        super().on_train_end(logs)
+        """Tells all callbacks that the run has ended, if it ever began."""
+        if self._begun:
+            super().on_train_end(logs)
 
 
 class Progress(keras.callbacks.Callback):
@@ -92,6 +93,7 @@ class Progress(keras.callbacks.Callback):
 
     Args:
         log: MetricsLog.
+        first_step: int. Steps that were made before.
         total_steps: int. Steps of the whole run.
         log_every: int. Steps between two records.
         learning_rate: Callable from the number of steps made to the rate of the next.
@@ -100,6 +102,7 @@ class Progress(keras.callbacks.Callback):
     def __init__(
         self,
         log: MetricsLog,
+        first_step: int,
         total_steps: int,
         log_every: int,
         learning_rate: Callable[[int], float],
@@ -110,7 +113,7 @@ class Progress(keras.callbacks.Callback):
         self._log_every = log_every
         self._learning_rate = learning_rate
         self._bar: tqdm.tqdm | None = None
-        self.step = 0
+        self.step = first_step
 
     def begin_stretch(self, phase: PhaseConfig, step: int, title: str) -> None:
         """Announces the next call of `fit`: its phase, and the steps made before it."""
@@ -189,6 +192,7 @@ class SaveCheckpoints(keras.callbacks.Callback):
         save_every: int. Steps between two checkpoints.
         progress: Progress. Knows the step.
         state: Callable from the step to the JSON values that are stored beside it.
+        saved_step: int. Step of the checkpoint that the run goes on from; -1 if there is none.
     """
 
     def __init__(
@@ -197,13 +201,14 @@ class SaveCheckpoints(keras.callbacks.Callback):
         save_every: int,
         progress: Progress,
         state: Callable[[int], Mapping[str, Any]],
+        saved_step: int = -1,
     ):
         super().__init__()
         self._checkpointer = checkpointer
         self._save_every = save_every
         self._progress = progress
         self._state = state
-        self.saved_step = -1
+        self.saved_step = saved_step
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         """Saves at multiples of `save_every`."""

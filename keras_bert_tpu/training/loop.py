@@ -10,7 +10,11 @@ import tensorflow as tf
 
 from keras_bert_tpu.config import InputError, PhaseConfig, PretrainingConfig
 from keras_bert_tpu.models.pretrainer import BertPretrainer
-from keras_bert_tpu.pretraining_data.pipeline import training_dataset, validation_dataset
+from keras_bert_tpu.pretraining_data.pipeline import (
+    training_dataset,
+    validation_dataset,
+    validation_steps,
+)
 from keras_bert_tpu.pretraining_data.records import Manifest
 from keras_bert_tpu.text.vocabulary import Vocabulary
 from keras_bert_tpu.training import run_folder
@@ -110,17 +114,24 @@ def pretrain(
     _announce(config, manifests, pretrainer, first_step, strategy)
 
     log = MetricsLog(output, first_step)
-    progress = Progress(log, config.total_steps, config.log_every, lambda s: float(schedule(s)))
+    progress = Progress(
+        log, first_step, config.total_steps, config.log_every, lambda s: float(schedule(s))
+    )
     saver = SaveCheckpoints(
-        checkpointer, config.save_every, progress, lambda s: _position(config, s)
+        checkpointer,
+        config.save_every,
+        progress,
+        lambda s: _position(config, s),
+        saved_step=first_step if checkpoint else -1,
     )
     run_callbacks = RunCallbacks([progress, saver, *callbacks], step)
     try:
         for epoch, stretch in enumerate(stretches(config, first_step)):
             phase = config.phases[stretch.phase_index]
             made = stretch.first_step - stretch.phase_start
+            manifest = manifests[stretch.phase_index]
             training, validation = _datasets(
-                config, phase, manifests[stretch.phase_index], made * phase.batch_size, strategy
+                config, phase, manifest, made * phase.batch_size, strategy
             )
             title = f"phase {stretch.phase_index + 1} of {len(config.phases)}"
             progress.begin_stretch(phase, stretch.first_step, title)
@@ -130,6 +141,9 @@ def pretrain(
                 epochs=epoch + 1,
                 steps_per_epoch=stretch.last_step - stretch.first_step,
                 validation_data=validation,
+                # Told, because Keras takes the end of data of unknown length for a fault.
+                validation_steps=validation
+                and validation_steps(manifest, phase.batch_size, config.evaluate_examples),
                 callbacks=run_callbacks,
                 shuffle=False,
                 verbose=0,

@@ -1,0 +1,136 @@
+"""kbt-demo: raw text to a pre-trained BERT in minutes, on text that the package ships."""
+
+import importlib.resources
+import os
+import re
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+from absl import flags
+
+from keras_bert_tpu.scripts import app
+
+if TYPE_CHECKING:  # TensorFlow is imported once the flags are known to be right.
+    from keras_bert_tpu.config import DataConfig
+    from keras_bert_tpu.pipelines.fill_mask import FillMask
+
+FLAGS = flags.FLAGS
+NUM_BLANKS = 10
+
+
+def define_flags() -> None:
+    """Defines the flags of this program."""
+    flags.DEFINE_string("output", None, "Folder for everything the demo makes.", required=True)
+
+
+def main() -> None:
+    """Runs the program."""
+    from keras_bert_tpu.config import DataConfig, InputError, PretrainingConfig
+    from keras_bert_tpu.pipelines.fill_mask import FillMask
+    from keras_bert_tpu.pretraining_data.prepare import prepare
+    from keras_bert_tpu.text.vocabulary import learn_vocabulary
+    from keras_bert_tpu.tpu.connect import connect
+    from keras_bert_tpu.training.loop import pretrain
+
+    began = time.perf_counter()
+    output = FLAGS.output
+    if os.path.isdir(output) and os.listdir(output):
+        raise InputError(f"The folder {output} is not empty; name a new one for the demo.")
+    sample = importlib.resources.files("keras_bert_tpu.sample")
+    texts = [str(sample / name) for name in ("speeches.txt", "the_secret_garden.txt")]
+    config = PretrainingConfig.from_yaml(str(sample / "demo.yaml"))
+
+    _title("1. A vocabulary of word pieces")
+    os.makedirs(output, exist_ok=True)
+    vocab = os.path.join(output, "vocab.txt")
+    vocabulary = learn_vocabulary(texts, config.encoder.vocab_size)
+    vocabulary.save(vocab)
+    print(f"{len(vocabulary)} pieces in {vocab}, for example {' '.join(vocabulary.pieces[-8:])}")
+
+    _title("2. Records: sentence pairs with masked words")
+    records = os.path.join(output, "records")
+    for phase in config.phases:
+        data = DataConfig(
+            sequence_length=phase.sequence_length,
+            max_predictions=phase.max_predictions,
+            dupe_factor=5,
+            validation_rate=0.1,
+            block_documents=8,
+        )
+        prepare(texts, os.path.join(records, phase.data), vocab, data)
+
+    _title("3. Pre-training: both phases")
+    connection = connect()
+    print(f"Running on {connection.description}.")
+    run_folder = os.path.join(output, "run")
+    pretrain(config, records, run_folder, connection.strategy)
+
+    _title("4. Blanks in sentences that the model has never seen")
+    fill = FillMask.from_pretrained(os.path.join(run_folder, "model"))
+    hits = _print_blanks(fill, _held_out_sentences(texts, data))
+    print(
+        f"\n{hits} of {NUM_BLANKS} true words are among the first five guesses, after "
+        f"{config.total_steps} steps on half a megabyte of text."
+    )
+    print(
+        f"Curves: {os.path.join(run_folder, 'curves.png')}  "
+        f"Model: {os.path.join(run_folder, 'model')}  "
+        f"Time: {time.perf_counter() - began:.0f} s"
+    )
+
+
+def _title(text: str) -> None:
+    print(f"\n{text}\n{'-' * len(text)}", flush=True)
+
+
+def _held_out_sentences(texts: list[str], data: "DataConfig") -> list[str]:
+    """Sentences of 8 to 20 words from the documents that were held out."""
+    from keras_bert_tpu.pretraining_data.documents import VALIDATION, HoldOut, read_documents
+
+    splits = HoldOut(data.validation_rate, data.seed).splits()
+    return [
+        sentence
+        for split, document in zip(splits, read_documents(texts), strict=False)
+        for sentence in document
+        if split == VALIDATION and 8 <= len(sentence.split()) <= 20
+    ]
+
+
+def _print_blanks(fill: "FillMask", sentences: list[str]) -> int:
+    """Blanks one word of ten sentences, prints the guesses, and counts the hits."""
+    random = np.random.default_rng(1)
+    known = fill.tokenizer.vocabulary.ids
+    hits = 0
+    chosen = []
+    for index in random.permutation(len(sentences)):
+        sentence = sentences[index]
+        # Whole words with a piece of their own: the mask stands for one piece.
+        words = [
+            match
+            for match in re.finditer(r"(?<![\w'’-])[A-Za-z]+(?![\w'’-])", sentence)
+            if match[0].lower() in known
+        ]
+        if words:
+            word = words[random.integers(len(words))]
+            chosen.append((sentence[: word.start()], word[0], sentence[word.end() :]))
+        if len(chosen) == NUM_BLANKS:
+            break
+    all_guesses = fill([f"{before}[MASK]{after}" for before, _, after in chosen])
+    for (before, word, after), guesses in zip(chosen, all_guesses, strict=True):
+        hit = word.lower() in [guess.piece for guess in guesses[0]]
+        hits += hit
+        listed = ", ".join(f"{guess.piece} {guess.probability:.0%}" for guess in guesses[0])
+        print(f"\n  {before}_____{after}")
+        print(f"    true word: {word:<14}{'found' if hit else 'missed'}: {listed}")
+    return hits
+
+
+def run() -> None:
+    """Entry point of the command."""
+    define_flags()
+    app.run("kbt-demo", main)
+
+
+if __name__ == "__main__":
+    run()

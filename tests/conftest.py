@@ -1,0 +1,55 @@
+"""Small real records, made once for all tests that train."""
+
+import collections
+import importlib.resources
+import re
+import string
+
+import pytest
+
+from keras_bert_tpu.config import DataConfig
+from keras_bert_tpu.text.vocabulary import Vocabulary
+
+SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+@pytest.fixture(scope="session")
+def sample_text():
+    """Path of the shipped text with the most documents."""
+    return str(importlib.resources.files("keras_bert_tpu.sample") / "the_secret_garden.txt")
+
+
+@pytest.fixture(scope="session")
+def vocabulary(sample_text):
+    """The 400 most frequent words, and letters for the rest."""
+    with open(sample_text, encoding="utf-8") as file:
+        words = collections.Counter(re.findall(r"[a-z]+|[.,;!?'\"]", file.read().lower()))
+    letters = [*string.ascii_lowercase, *(f"##{letter}" for letter in string.ascii_lowercase)]
+    pieces = dict.fromkeys([*SPECIALS, *letters, *(word for word, _ in words.most_common(400))])
+    return Vocabulary(list(pieces))
+
+
+@pytest.fixture(scope="session")
+def records(tmp_path_factory, sample_text, vocabulary):
+    """Folder with records of length 32 in `short` and of length 64 in `long`."""
+    from keras_bert_tpu.pretraining_data.prepare import prepare
+
+    folder = tmp_path_factory.mktemp("records")
+    vocabulary.save(str(folder / "vocab.txt"))
+    for name, length, predictions in [("short", 32, 5), ("long", 64, 10)]:
+        config = DataConfig(
+            sequence_length=length,
+            max_predictions=predictions,
+            dupe_factor=1,
+            validation_rate=0.1,
+            block_documents=6,
+        )
+        prepare(
+            sample_text,
+            str(folder / name),
+            str(folder / "vocab.txt"),
+            config,
+            workers=1,
+            progress=False,
+        )
+    return folder

@@ -1,0 +1,267 @@
+"""A whole run: learning, phases, evaluation, resume, and what is refused before it starts."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from keras_bert_tpu.config import InputError, PretrainingConfig, from_dict, to_dict, to_yaml
+from keras_bert_tpu.models.pretrainer import BertPretrainer
+from keras_bert_tpu.training.loop import Stretch, pretrain, stretches
+
+LONG = {"data": "long", "batch_size": 8, "sequence_length": 64, "max_predictions": 10}
+
+
+def make_config(vocabulary, steps=30, **values):
+    encoder = {"preset": "tiny", "vocab_size": len(vocabulary), "max_positions": 64}
+    short = {"data": "short", "batch_size": 16, "sequence_length": 32, "max_predictions": 5}
+    return from_dict(
+        PretrainingConfig,
+        {
+            "encoder": encoder,
+            "optimizer": {"learning_rate": 1e-3, "warmup_steps": 5},
+            "phases": [{**short, "steps": steps}],
+            "compute_dtype": "float32",
+            "log_every": 5,
+            "evaluate_every": 10,
+            "evaluate_examples": 32,
+            "save_every": 10,
+            "keep_checkpoints": 20,
+            **values,
+        },
+    )
+
+
+def read_metrics(output, split):
+    lines = (output / "metrics.jsonl").read_text().splitlines()
+    return [record for record in map(json.loads, lines) if record["split"] == split]
+
+
+def checksums(output):
+    """Step to checksums of weights and moments, for each checkpoint."""
+    markers = sorted((output / "checkpoints").glob("step-*/checkpoint.json"))
+    states = [json.loads(marker.read_text()) for marker in markers]
+    return {state["step"]: state["sha256"] for state in states}
+
+
+class StopAt(keras.callbacks.Callback):
+    """Breaks a run off with an error, as a crash would."""
+
+    def __init__(self, executions):
+        super().__init__()
+        self.left = executions
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if not self.left:
+            raise RuntimeError("stopped by the test")
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, records, vocabulary):
+    output = tmp_path_factory.mktemp("unbroken")
+    pretrain(make_config(vocabulary), str(records), str(output))
+    return output
+
+
+def test_model_learns_which_words_are_frequent_and_beats_guessing(tmp_path, records, vocabulary):
+    config = make_config(
+        vocabulary,
+        steps=300,
+        evaluate_every=300,
+        evaluate_examples=0,
+        save_every=300,
+        optimizer={"learning_rate": 3e-3, "warmup_steps": 30},
+    )
+    pretrain(config, str(records), str(tmp_path))
+    (last,) = read_metrics(tmp_path, "validation")
+    first = read_metrics(tmp_path, "train")[0]
+    assert first["mlm_loss"] > 5.5  # Near ln(458) = 6.1, knowing nothing.
+    assert last["mlm_loss"] < 4.9
+    assert last["mlm_accuracy"] > 0.1
+
+
+def test_evaluation_stands_at_each_multiple_and_covers_the_examples(unbroken):
+    assert [record["step"] for record in read_metrics(unbroken, "validation")] == [10, 20, 30]
+    assert [record["step"] for record in read_metrics(unbroken, "train")] == list(range(5, 31, 5))
+    record = read_metrics(unbroken, "train")[-1]
+    assert record["sequences_per_second"] > 0
+    assert record["tokens_per_second"] == pytest.approx(record["sequences_per_second"] * 32)
+    assert 0 <= record["input_wait_share"] <= 1
+    assert record["loss"] == pytest.approx(record["mlm_loss"] + record["nsp_loss"], rel=1e-5)
+
+
+def test_run_leaves_a_model_folder_a_picture_and_tensorboard(unbroken, vocabulary):
+    model = BertPretrainer.from_pretrained(str(unbroken / "model"))
+    assert model.config.vocab_size == len(vocabulary)
+    assert (unbroken / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert list((unbroken / "tensorboard" / "train").glob("events*"))
+    assert PretrainingConfig.from_yaml(str(unbroken / "config.yaml")) == make_config(vocabulary)
+
+
+def test_same_seed_gives_the_same_run_and_another_seed_another(
+    tmp_path, unbroken, records, vocabulary
+):
+    pretrain(make_config(vocabulary), str(records), str(tmp_path / "same"))
+    assert checksums(tmp_path / "same") == checksums(unbroken)
+    pretrain(make_config(vocabulary, steps=10, seed=1), str(records), str(tmp_path / "other"))
+    assert checksums(tmp_path / "other")[10] != checksums(unbroken)[10]
+
+
+@pytest.mark.parametrize("stopped_at", [13, 20, 29])
+def test_broken_run_goes_on_bit_equal(tmp_path, unbroken, records, vocabulary, stopped_at, capfd):
+    config = make_config(vocabulary)
+    with pytest.raises(RuntimeError, match="stopped by the test"):
+        pretrain(config, str(records), str(tmp_path), callbacks=[StopAt(stopped_at)])
+    pretrain(config, str(records), str(tmp_path))
+    assert f"Resuming after step {stopped_at // 10 * 10} of 30" in capfd.readouterr().out
+    assert checksums(tmp_path) == checksums(unbroken)
+    steps = [record["step"] for record in read_metrics(tmp_path, "train")]
+    assert steps == list(range(5, 31, 5)), "records of steps made again must not stand twice"
+
+
+def test_killed_run_goes_on_bit_equal(tmp_path, unbroken, records, vocabulary):
+    (tmp_path / "run.yaml").write_text(to_yaml(make_config(vocabulary)))
+    output = tmp_path / "run"
+    command = [
+        sys.executable,
+        "-m",
+        "keras_bert_tpu.scripts.pretrain",
+        f"--config={tmp_path / 'run.yaml'}",
+        f"--data={records}",
+        f"--output={output}",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    marker = output / "checkpoints" / "step-00000010" / "checkpoint.json"
+    until = time.monotonic() + 240
+    while not marker.exists() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Resuming after step" in done.stdout
+    assert checksums(output) == checksums(unbroken)
+
+
+def test_finished_run_given_again_trains_no_further(unbroken, records, vocabulary):
+    before = checksums(unbroken)
+    pretrain(make_config(vocabulary), str(records), str(unbroken))
+    assert checksums(unbroken) == before
+
+
+def test_phases_follow_each_other_with_one_schedule(tmp_path, records, vocabulary):
+    config = to_dict(make_config(vocabulary, steps=12, evaluate_every=8, save_every=4, log_every=2))
+    config["phases"].append({**LONG, "steps": 8})
+    config = from_dict(PretrainingConfig, config)
+    with pytest.raises(RuntimeError):
+        pretrain(config, str(records), str(tmp_path / "broken"), callbacks=[StopAt(17)])
+    pretrain(config, str(records), str(tmp_path / "broken"))
+    pretrain(config, str(records), str(tmp_path / "whole"))
+    assert checksums(tmp_path / "broken") == checksums(tmp_path / "whole")
+    marker = tmp_path / "whole" / "checkpoints" / "step-00000016" / "checkpoint.json"
+    position = json.loads(marker.read_text())["data_position"]
+    assert position == {"phase": 1, "phase_step": 4, "next_example": 32}
+    rates = [r["learning_rate"] for r in read_metrics(tmp_path / "whole", "train")]
+    # Up to 1e-3 at step 5, then straight down to 0 at step 20.
+    assert rates == pytest.approx(
+        [4e-4, 8e-4, *(1e-3 * (20 - step) / 15 for step in range(6, 21, 2))], rel=1e-5
+    )
+
+
+def test_callbacks_see_one_training_with_an_epoch_for_each_evaluation(
+    tmp_path, records, vocabulary
+):
+    calls = []
+
+    class Recorder(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            calls.append("begin")
+
+        def on_epoch_end(self, epoch, logs=None):
+            calls.append((epoch, "val_mlm_accuracy" in logs))
+
+        def on_train_end(self, logs=None):
+            calls.append("end")
+
+    pretrain(make_config(vocabulary), str(records), str(tmp_path), callbacks=[Recorder()])
+    assert calls == ["begin", (0, True), (1, True), (2, True), "end"]
+
+
+def test_callback_that_stops_training_ends_the_run_with_a_checkpoint(tmp_path, records, vocabulary):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = True
+
+    config = make_config(vocabulary, save_every=1000)
+    pretrain(config, str(records), str(tmp_path), callbacks=[Stop()])
+    assert list(checksums(tmp_path)) == [10]
+
+
+def test_bfloat16_run_trains(tmp_path, records, vocabulary):
+    config = make_config(vocabulary, compute_dtype="bfloat16")
+    model = pretrain(config, str(records), str(tmp_path))
+    assert np.isfinite(read_metrics(tmp_path, "train")[-1]["loss"])
+    assert {weight.dtype for weight in model.weights} == {"float32"}
+
+
+def test_stretches_end_at_evaluations_and_phases(vocabulary):
+    config = to_dict(make_config(vocabulary, steps=25))
+    config["phases"].append({**LONG, "steps": 10})
+    config = from_dict(PretrainingConfig, config)
+    assert stretches(config, 0) == [
+        Stretch(0, 0, 10, 0),
+        Stretch(0, 10, 20, 0),
+        Stretch(0, 20, 25, 0),
+        Stretch(1, 25, 30, 25),
+        Stretch(1, 30, 35, 25),
+    ]
+    assert stretches(config, 13)[0] == Stretch(0, 13, 20, 0)
+    assert stretches(config, 25)[0] == Stretch(1, 25, 30, 25)
+    assert stretches(config, 35) == []
+
+
+def refused(vocabulary, records, output, data=None, **changes):
+    config = to_dict(make_config(vocabulary))
+    for key, value in changes.items():
+        target = config["phases"][0] if key in config["phases"][0] else config
+        target[key] = value
+    with pytest.raises(InputError) as error:
+        pretrain(from_dict(PretrainingConfig, config), str(data or records), str(output))
+    assert not pathlib.Path(output).exists(), "nothing may be written before the checks"
+    return str(error.value)
+
+
+def test_bad_combinations_are_refused_before_anything_is_written(tmp_path, records, vocabulary):
+    output = tmp_path / "run"
+    message = refused(vocabulary, records, output, sequence_length=64)
+    assert "sequence_length" in message and "32" in message and "64" in message
+    message = refused(vocabulary, records, output, max_predictions=6)
+    assert "max_predictions" in message
+    message = refused(vocabulary, records, output, data=tmp_path)
+    assert "manifest.json" in message
+    encoder = {"preset": "tiny", "vocab_size": 30522, "max_positions": 64}
+    message = refused(vocabulary, records, output, encoder=encoder)
+    assert f"set encoder.vocab_size={len(vocabulary)}" in message
+    message = refused(vocabulary, records, output, optimizer={"warmup_steps": 30})
+    assert "optimizer.warmup_steps=30 must be less than the 30 steps" in message
+
+
+def test_batch_that_replicas_cannot_share_is_refused(tmp_path, records, vocabulary):
+    class Five:
+        num_replicas_in_sync = 5
+
+    config = make_config(vocabulary)
+    with pytest.raises(InputError, match="batch_size=16 cannot be divided among 5 replicas"):
+        pretrain(config, str(records), str(tmp_path / "run"), strategy=Five())
+
+
+def test_folder_of_another_run_is_refused(unbroken, records, vocabulary):
+    with pytest.raises(InputError, match="holds another run: there phases.0.steps is 30"):
+        pretrain(make_config(vocabulary, steps=40), str(records), str(unbroken))
