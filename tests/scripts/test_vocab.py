@@ -1,0 +1,93 @@
+import subprocess
+import sys
+
+import pytest
+
+from keras_bert_tpu.text.vocabulary import Vocabulary
+
+
+def kbt_vocab(*arguments):
+    program = "from keras_bert_tpu.scripts.vocab import run; run()"
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    (tmp_path / "a.txt").write_text("The cat and the dog.\n\nThe end\n")
+    return tmp_path
+
+
+def test_help_teaches_commands_and_flags():
+    output = kbt_vocab("--help").stdout
+    assert "kbt-vocab --input='corpus/*.txt.gz' --output=vocab.txt --vocab_size=8192" in output
+    for flag in ("--input", "--output", "--check", "--vocab_size", "--[no]lower_case"):
+        assert f"  {flag}: " in output
+
+
+def test_text_becomes_a_vocabulary_and_a_summary(corpus):
+    output = corpus / "vocab.txt"
+    result = kbt_vocab(f"--input={corpus}/*.txt", f"--output={output}", "--vocab_size=30")
+    assert result.returncode == 0, result.stderr
+    vocabulary = Vocabulary.load(str(output))
+    assert "the" in vocabulary.ids and len(vocabulary) <= 30
+    # the 3 times, cat, and, dog, the stop, end: 8 words, 6 of them distinct.
+    for line in (
+        f"{output}: {len(vocabulary)} pieces",
+        "special tokens: [PAD] 0, [UNK] 1, [CLS] 2, [SEP] 3, [MASK] 4",
+        f"sha256: {vocabulary.sha256}",
+        "Text: 3 lines, 8 words, 6 distinct",
+        "words that are [UNK]: 0.0000%",
+        f"kbt-prepare --input='{corpus}/*.txt' --output=records --vocab={output} --lower_case=true",
+    ):
+        assert line in result.stdout
+
+    before = output.read_bytes()
+    again = kbt_vocab(f"--input={corpus}/a.txt", f"--output={output}", "--vocab_size=20")
+    assert again.returncode == 2
+    assert "vocab.txt exists already" in again.stderr and "--overwrite" in again.stderr
+    assert output.read_bytes() == before
+    replaced = kbt_vocab(
+        f"--input={corpus}/a.txt",
+        f"--output={output}",
+        "--vocab_size=20",
+        "--nolower_case",
+        "--overwrite",
+    )
+    assert replaced.returncode == 0, replaced.stderr
+    assert "T" in Vocabulary.load(str(output)).ids
+
+
+def test_a_vocabulary_is_checked_against_a_text(corpus):
+    path = corpus / "vocab.txt"
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "d", "##og", "."]
+    path.write_text("\r\n".join(pieces))
+    result = kbt_vocab(f"--check={path}", f"--input={corpus}/a.txt")
+    assert result.returncode == 0, result.stderr
+    # the 3 times, cat and the stop are whole; dog is two pieces; and, end are unknown.
+    assert f"{path}: 10 pieces, 1 of them inside words (##)" in result.stdout
+    assert "words that are one piece: 62.50%" in result.stdout
+    assert "pieces per word: 1.125" in result.stdout
+    assert "words that are [UNK]: 25.0000%" in result.stdout
+
+    path.write_text("\n".join(pieces[:-1] + ["the"]))
+    result = kbt_vocab(f"--check={path}")
+    assert result.returncode == 2
+    assert "'the' stands twice" in result.stderr and "lines 6 and 10" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "Give either --output"),
+        (["--output=a", "--check=b"], "Give either --output"),
+        (["--output=vocab.txt"], "--input is missing"),
+        (["--output=a", "stray"], "Unexpected argument 'stray'"),
+    ],
+)
+def test_wrong_flags_are_told_in_one_line(arguments, message):
+    result = kbt_vocab(*arguments)
+    assert result.returncode == 2
+    assert result.stderr.startswith("kbt-vocab: ") and message in result.stderr
+    assert result.stderr.count("\n") == 1
