@@ -147,7 +147,8 @@ class DataConfig:
         sequence_length: int. Tokens in an example, [CLS] and both [SEP] included.
         max_predictions: int. Largest number of masked positions in an example.
         mask_rate: float. Share of the tokens (specials counted in the length) that are masked.
-        short_sequence_rate: float. Share of the examples with a random, shorter target length.
+        short_sequence_rate: float. Share of the documents whose target length is a random, shorter
+            one; drawn anew in each pass over the corpus.
         random_next_rate: float. Share of the pairs whose second part is from another document.
         whole_word_mask: bool. Mask all pieces of a word together.
         dupe_factor: int. How often the corpus is gone over, each time with other pairs and masks.

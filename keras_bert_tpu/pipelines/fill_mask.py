@@ -37,8 +37,8 @@ class FillMask:
     def __init__(self, model: BertPretrainer, tokenizer: BertTokenizer, sequence_length: int = 128):
         if sequence_length > model.config.max_positions:
             raise InputError(
-                f"sequence_length={sequence_length} is longer than the {model.config.max_positions} "
-                f"positions of the model; shorten it."
+                f"sequence_length={sequence_length} is longer than the "
+                f"{model.config.max_positions} positions of the model; shorten it."
             )
         self.model = model
         self.tokenizer = tokenizer

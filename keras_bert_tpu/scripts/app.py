@@ -1,23 +1,40 @@
-"""What all command line programs share: flags by absl, bad input told in one sentence."""
+"""What all command line programs share: flags by absl, help that teaches, errors in a sentence."""
 
 import os
+import re
 import sys
+import textwrap
 from collections.abc import Callable
 
 from absl import app, flags
 
 from keras_bert_tpu.config import InputError
 
+_HELP_FLAGS = ("-h", "-help", "--help", "--helpshort", "--helpfull")
 
-def run(program: str, main: Callable[[], None]) -> None:
-    """Parses the flags and calls `main`; `InputError` becomes one line and exit status 2.
+
+def run(
+    program: str,
+    usage: str,
+    define_flags: Callable[[flags.FlagValues], None],
+    main: Callable[[], None],
+) -> None:
+    """Runs a program; bad input becomes one line on standard error and exit status 2.
 
     Args:
-        program: str. Name of the command, put before the message.
+        program: str. Name of the command, put before messages.
+        usage: str. What --help shows above the flags.
+        define_flags: Callable that defines the program's flags in the given values. It is called
+            here and not on import, so that programs can be imported side by side.
         main: Callable without arguments; its flags are in `absl.flags.FLAGS`.
     """
-    # TensorFlow's C++ start-up notices hide what the programs themselves have to say.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # TensorFlow's C++ notices, "failed call to cuInit" on every machine without a GPU among them,
+    # hide what the programs have to say; what goes wrong is raised as a Python exception too.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if any(argument in _HELP_FLAGS for argument in sys.argv[1:]):
+        print(f"{usage.strip()}\n\nFlags:\n{_describe_flags(define_flags)}")
+        sys.exit(0)
+    define_flags(flags.FLAGS)
 
     def checked(arguments: list[str]) -> None:
         try:
@@ -28,8 +45,7 @@ def run(program: str, main: Callable[[], None]) -> None:
                 )
             main()
         except InputError as error:
-            print(f"{program}: {error}", file=sys.stderr)
-            sys.exit(2)
+            _fail(program, str(error))
         except KeyboardInterrupt:
             print(f"{program}: interrupted.", file=sys.stderr)
             sys.exit(130)
@@ -39,7 +55,35 @@ def run(program: str, main: Callable[[], None]) -> None:
 
 def _parse(program: str, argv: list[str]) -> list[str]:
     try:
-        return app.parse_flags_with_usage(argv)
-    except SystemExit as error:
-        # absl leaves with 1 on a bad flag; 2 is the status of all bad input here.
-        sys.exit(2 if error.code == 1 and not flags.FLAGS.is_parsed() else error.code)
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        message = " ".join(str(error).split())
+        missing = re.findall(r"Flag (--\w+) must have a value other than None", message)
+        if missing:
+            message = f"{', '.join(missing)} must be given."
+        _fail(program, f"{message} See {program} --help.")
+
+
+def _fail(program: str, message: str) -> None:
+    print(f"{program}: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _describe_flags(define_flags: Callable[[flags.FlagValues], None]) -> str:
+    values = flags.FlagValues()  # Of its own: without the flags that absl adds to every program.
+    define_flags(values)
+    lines = []
+    for name in values:
+        flag = values[name]
+        prefix = "[no]" if flag.boolean else ""
+        default = str(flag.default).lower() if flag.boolean else flag.default
+        default = "" if default in (None, []) else f" Default: {default}."
+        lines.append(
+            textwrap.fill(
+                f"--{prefix}{name}: {flag.help}{default}",
+                width=96,
+                initial_indent="  ",
+                subsequent_indent="      ",
+            )
+        )
+    return "\n".join(lines)

@@ -15,13 +15,22 @@ if TYPE_CHECKING:  # TensorFlow is imported once the flags are known to be right
     from keras_bert_tpu.config import DataConfig
     from keras_bert_tpu.pipelines.fill_mask import FillMask
 
-FLAGS = flags.FLAGS
+PROGRAM = "kbt-demo"
+
+USAGE = """Raw text to a pre-trained BERT in minutes, on a CPU, with text that the package ships.
+
+  kbt-demo --output=demo
+
+It learns a vocabulary, prepares records, trains a tiny model in two phases (128, then 512 tokens),
+evaluates it on documents it has never seen, and fills in ten blanks."""
+
 NUM_BLANKS = 10
 
 
-def define_flags() -> None:
+def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags of this program."""
-    flags.DEFINE_string("output", None, "Folder for everything the demo makes.", required=True)
+    flags.DEFINE_string("output", None, "New folder for all that is made.", flag_values=values)
+    flags.mark_flag_as_required("output", flag_values=values)
 
 
 def main() -> None:
@@ -34,7 +43,7 @@ def main() -> None:
     from keras_bert_tpu.training.loop import pretrain
 
     began = time.perf_counter()
-    output = FLAGS.output
+    output = flags.FLAGS.output
     if os.path.isdir(output) and os.listdir(output):
         raise InputError(f"The folder {output} is not empty; name a new one for the demo.")
     sample = importlib.resources.files("keras_bert_tpu.sample")
@@ -128,8 +137,7 @@ def _print_blanks(fill: "FillMask", sentences: list[str]) -> int:
 
 def run() -> None:
     """Entry point of the command."""
-    define_flags()
-    app.run("kbt-demo", main)
+    app.run(PROGRAM, USAGE, define_flags, main)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,16 @@ from keras_bert_tpu.scripts import app
 
 PROGRAM = "kbt-prepare"
 
+USAGE = """Makes pre-training records of text: sentence pairs with masked words, in TFRecord shards.
+
+  kbt-prepare --input='corpus/*.txt.gz' --output=records --vocab=vocab.txt
+  kbt-prepare --input='corpus/*.txt.gz' --output=records_512 --vocab=vocab.txt \\
+      --sequence_length=512 --max_predictions=76
+
+The text has one sentence on a line and a blank line between documents. The records have the
+feature names of Google's BERT. The same text and seed give the same bytes for any number of
+workers. manifest.json, written last, says what the folder holds."""
+
 _HELP = {
     "sequence_length": "Tokens in an example, [CLS] and both [SEP] included.",
     "max_predictions": "Largest number of masked positions in an example.",
@@ -33,11 +43,7 @@ _DEFINE = {
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Defines the flags of this program, one for each field of `DataConfig` among them.
-
-    Called by `run` and not on import, so that several programs can be imported side by side: many
-    have a flag of the same name.
-    """
+    """Defines the flags of this program, one for each field of `DataConfig` among them."""
     flags.DEFINE_list(
         "input", None, "Text files, plain or .gz: paths or quoted globs.", flag_values=values
     )
@@ -78,5 +84,4 @@ def main() -> None:
 
 def run() -> None:
     """Entry of the console script."""
-    define_flags(flags.FLAGS)
-    app.run(PROGRAM, main)
+    app.run(PROGRAM, USAGE, define_flags, main)

@@ -8,30 +8,44 @@ from absl import flags
 
 from keras_bert_tpu.scripts import app
 
-FLAGS = flags.FLAGS
+PROGRAM = "kbt-pretrain"
+
+USAGE = """Trains a BERT on the records that kbt-prepare wrote, or continues a run.
+
+  kbt-pretrain --config=gcs_configs/mini_cpu.yaml --data=records --output=run
+  kbt-pretrain --config=run.yaml --data=gs://bucket/records --output=gs://bucket/run --tpu=local \\
+      --set optimizer.learning_rate=2e-4 --set phases.0.batch_size=512
+
+A run that was stopped goes on after its last checkpoint when the same command is given again.
+The output folder holds config.yaml, metrics.jsonl, tensorboard/, curves.png, checkpoints/ and,
+at the end, model/."""
 
 
-def define_flags() -> None:
+def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags of this program."""
-    flags.DEFINE_string("config", None, "YAML run file, see gcs_configs/.", required=True)
-    flags.DEFINE_string("data", None, "Folder that kbt-prepare wrote (or gs://).", required=True)
-    flags.DEFINE_string(
-        "output",
-        None,
-        "Folder of this run (or gs://). Given again, the run goes on after its last checkpoint.",
-        required=True,
-    )
+    for name, text in [
+        ("config", "Run file in YAML, see gcs_configs/."),
+        ("data", "Folder that kbt-prepare wrote, local or gs://."),
+        ("output", "Folder of this run, local or gs://."),
+    ]:
+        flags.DEFINE_string(name, None, text, flag_values=values)
+    flags.mark_flags_as_required(["config", "data", "output"], flag_values=values)
     flags.DEFINE_multi_string(
         "set",
         [],
-        "A setting of the config, for example --set optimizer.learning_rate=3e-4 or "
-        "--set phases.0.batch_size=64. May be repeated.",
+        "A setting over the run file, for example --set phases.0.steps=1000",
+        flag_values=values,
     )
     flags.DEFINE_string(
-        "tpu", None, "'local' on a TPU VM, a TPU's name or its grpc:// address; else GPUs or CPU."
+        "tpu",
+        None,
+        "'local' on a TPU VM, a TPU's name or its grpc:// address. Without it: GPUs, else CPU.",
+        flag_values=values,
     )
-    flags.DEFINE_string("zone", None, "Cloud zone of a TPU given by name.")
-    flags.DEFINE_string("project", None, "Cloud project of a TPU given by name.")
+    flags.DEFINE_string("zone", None, "Cloud zone of a TPU given by name.", flag_values=values)
+    flags.DEFINE_string(
+        "project", None, "Cloud project of a TPU given by name.", flag_values=values
+    )
 
 
 def main() -> None:
@@ -40,16 +54,16 @@ def main() -> None:
     from keras_bert_tpu.tpu.connect import connect
     from keras_bert_tpu.training.loop import pretrain
 
-    config = PretrainingConfig.from_yaml(FLAGS.config, FLAGS.set)
-    connection = connect(FLAGS.tpu, FLAGS.zone, FLAGS.project)
+    values = flags.FLAGS
+    config = PretrainingConfig.from_yaml(values.config, values.set)
+    connection = connect(values.tpu, values.zone, values.project)
     print(f"Running on {connection.description}.")
-    pretrain(config, FLAGS.data, FLAGS.output, connection.strategy)
+    pretrain(config, values.data, values.output, connection.strategy)
 
 
 def run() -> None:
     """Entry point of the command."""
-    define_flags()
-    app.run("kbt-pretrain", main)
+    app.run(PROGRAM, USAGE, define_flags, main)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """kbt-vocab: learns a vocabulary from text files, or checks one."""
 
 import shlex
-import sys
 
 from absl import flags
 
@@ -22,11 +21,7 @@ With --check and --input, it says how well the vocabulary fits the text."""
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Defines the flags of this program.
-
-    Called by `run` and not on import, so that several programs can be imported side by side: many
-    have a flag of the same name.
-    """
+    """Defines the flags of this program."""
     flags.DEFINE_list(
         "input", None, "Text files, plain or .gz: paths or quoted globs.", flag_values=values
     )
@@ -117,10 +112,4 @@ def _print_text(vocabulary, word_counts) -> None:
 
 def run() -> None:
     """Entry of the console script."""
-    define_flags(flags.FLAGS)
-    # What --help shows is the text and the flags of the main program, and that is the wrapper which
-    # an installer writes for a console script.
-    sys.modules["__main__"].__doc__ = USAGE
-    for flag in flags.FLAGS.flags_by_module_dict()[__name__]:
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-    app.run(PROGRAM, main)
+    app.run(PROGRAM, USAGE, define_flags, main)

@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras_bert_tpu.text.vocabulary import Vocabulary
 
 from keras_bert_tpu.config import EncoderConfig, InputError
 from keras_bert_tpu.models.encoder import BertEncoder
 from keras_bert_tpu.models.pretrainer import BertPretrainer
+from keras_bert_tpu.text.vocabulary import Vocabulary
 
 CONFIG = EncoderConfig.from_preset("tiny", vocab_size=60, max_positions=32)
 

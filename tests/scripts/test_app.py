@@ -1,0 +1,64 @@
+"""What all programs share: help, flags, and bad input told in one sentence before work starts."""
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+PROGRAMS = ["vocab", "prepare", "pretrain", "demo"]
+
+
+def run(name, *arguments):
+    program = f"from keras_bert_tpu.scripts.{name} import run; run()"
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=300
+    )
+
+
+def assert_one_sentence(done, name, *parts):
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith(f"kbt-{name}: ")]
+    assert len(told) == 1, done.stderr
+    for part in parts:
+        assert part in told[0], told[0]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_help_shows_a_command_and_every_flag_and_starts_nothing(name):
+    done = run(name, "--help")
+    assert done.returncode == 0
+    assert f"  kbt-{name} --" in done.stdout
+    assert "--output: " in done.stdout
+    assert "tensorflow" not in done.stderr.lower(), "help must not wait for TensorFlow"
+
+
+@pytest.mark.parametrize("name", ["prepare", "pretrain", "demo"])
+def test_missing_flags_are_named(name):
+    assert_one_sentence(run(name), name, "--output", "must be given", f"kbt-{name} --help")
+
+
+def test_unknown_flag_is_told_with_the_nearest():
+    assert_one_sentence(run("demo", "--outptu=x"), "demo", "'outptu'", "Did you mean: output")
+
+
+def test_argument_without_a_flag_is_told():
+    assert_one_sentence(run("demo", "--output=x", "y"), "demo", "Unexpected argument 'y'")
+
+
+def test_demo_leaves_a_folder_with_files_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    assert_one_sentence(run("demo", f"--output={tmp_path}"), "demo", "is not empty")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_pretrain_tells_a_wrong_key_and_a_missing_folder(tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text(yaml.safe_dump({"encoder": {"preset": "tiny"}}))
+    paths = [f"--config={config}", f"--data={tmp_path}/absent", f"--output={tmp_path}/run"]
+    done = run("pretrain", *paths, "--set", "optimizer.lerning_rate=1")
+    assert_one_sentence(done, "pretrain", "the nearest is optimizer.learning_rate")
+    done = run("pretrain", *paths)
+    assert_one_sentence(done, "pretrain", "absent")
+    assert not (tmp_path / "run").exists()
