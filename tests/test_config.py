@@ -12,11 +12,8 @@ from keras_bert_tpu.config import (
     OptimizerConfig,
     PhaseConfig,
     PretrainingConfig,
-    apply_overrides,
-    from_dict,
-    to_dict,
-    to_yaml,
 )
+from keras_bert_tpu.dataclass_yaml import apply_overrides, from_dict, to_dict, to_yaml
 
 YAML = """
 encoder:
@@ -108,6 +105,7 @@ def test_overrides_come_over_the_file_in_order(run_file):
         ("optimiser.learning_rate=1", "no config key optimiser; the nearest is optimizer"),
         ("optimizer.learning_rat=1", "no config key optimizer.learning_rat; the nearest is opt"),
         ("phases.0.batchsize=1", "no config key phases.0.batchsize; the nearest is phases.0.batch"),
+        ("encoder.SHORTHANDS=1", "no config key encoder.SHORTHANDS"),
         ("phases.5.steps=1", "phases has 2 entries, named 0 to 1. Received: '5'"),
         ("seed", "must be written key=value"),
         ("seed=abc", "seed must be of type int. Received: 'abc' of type str"),

@@ -16,7 +16,8 @@ from keras_bert_tpu.checkpoints.storage import (
     write_arrays,
     write_atomically,
 )
-from keras_bert_tpu.config import EncoderConfig, InputError, from_dict, to_dict
+from keras_bert_tpu.config import EncoderConfig, InputError
+from keras_bert_tpu.dataclass_yaml import from_dict, to_dict
 from keras_bert_tpu.text.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1

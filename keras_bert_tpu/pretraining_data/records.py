@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_bert_tpu.config import DataConfig, InputError, from_dict, to_dict
+from keras_bert_tpu.config import DataConfig, InputError
+from keras_bert_tpu.dataclass_yaml import from_dict, to_dict
 
 MANIFEST_FILE = "manifest.json"
 VOCABULARY_FILE = "vocab.txt"

@@ -9,7 +9,8 @@ from typing import Any
 import tensorflow as tf
 
 from keras_bert_tpu.checkpoints.storage import read_bytes, write_atomically
-from keras_bert_tpu.config import InputError, PretrainingConfig, to_dict, to_yaml
+from keras_bert_tpu.config import InputError, PretrainingConfig
+from keras_bert_tpu.dataclass_yaml import to_dict, to_yaml
 
 FORMAT_VERSION = 1
 RUN, CONFIG, CHECKPOINTS = "run.json", "config.yaml", "checkpoints"

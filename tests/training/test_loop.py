@@ -11,7 +11,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_bert_tpu.config import InputError, PretrainingConfig, from_dict, to_dict, to_yaml
+from keras_bert_tpu.config import InputError, PretrainingConfig
+from keras_bert_tpu.dataclass_yaml import from_dict, to_dict, to_yaml
 from keras_bert_tpu.models.pretrainer import BertPretrainer
 from keras_bert_tpu.training.loop import Stretch, pretrain, stretches
 

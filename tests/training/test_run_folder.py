@@ -1,6 +1,7 @@
 import pytest
 
-from keras_bert_tpu.config import InputError, PretrainingConfig, from_dict
+from keras_bert_tpu.config import InputError, PretrainingConfig
+from keras_bert_tpu.dataclass_yaml import from_dict
 from keras_bert_tpu.training import run_folder
 
 
