@@ -15,7 +15,7 @@ from keras_bert_tpu.pretraining_data.pipeline import (
     validation_dataset,
     validation_steps,
 )
-from keras_bert_tpu.pretraining_data.records import Manifest
+from keras_bert_tpu.pretraining_data.records import MANIFEST_FILE, VOCABULARY_FILE, Manifest
 from keras_bert_tpu.text.vocabulary import Vocabulary
 from keras_bert_tpu.training import run_folder
 from keras_bert_tpu.training.callbacks import (
@@ -81,15 +81,14 @@ def pretrain(
         model.save_pretrained("model", Vocabulary.load("records/vocab.txt"))
     """
     strategy = strategy or tf.distribute.get_strategy()
-    folders = [posixpath.normpath(posixpath.join(data, p.data)) for p in config.phases]
-    if data.startswith("gs://"):
-        folders = [folder.replace("gs:/", "gs://", 1) for folder in folders]
+    folders = [data if p.data == "." else posixpath.join(data, p.data) for p in config.phases]
     manifests = [Manifest.load(folder) for folder in folders]
     _check(config, manifests, strategy)
+    vocabulary = _load_vocabulary(manifests[-1])
     for phase, manifest in zip(config.phases, manifests, strict=True):
         _datasets(config, phase, manifest, 0, strategy)  # For its errors: nothing is read yet.
     schedule = make_schedule(config.optimizer, config.total_steps)
-    run_folder.claim(output, config, [posixpath.join(f, "manifest.json") for f in folders])
+    run_folder.claim(output, config, [posixpath.join(folder, MANIFEST_FILE) for folder in folders])
 
     keras.utils.set_random_seed(config.seed)
     policy = "mixed_bfloat16" if config.compute_dtype == "bfloat16" else "float32"
@@ -156,7 +155,6 @@ def pretrain(
         progress.close()
         log.close()
     plot_curves(log.path, posixpath.join(output, "curves.png"))
-    vocabulary = Vocabulary.load(posixpath.join(folders[-1], "vocab.txt"))
     model_folder = posixpath.join(output, "model")
     pretrainer.save_pretrained(model_folder, vocabulary, manifests[-1].config.lower_case)
     print(f"Done: {progress.step} of {config.total_steps} steps; the model is in {model_folder}.")
@@ -217,6 +215,19 @@ def _check(
                 f"replicas; take a multiple of {replicas}, for example "
                 f"{-(-phase.batch_size // replicas) * replicas}."
             )
+
+
+def _load_vocabulary(manifest: Manifest) -> Vocabulary:
+    """Loads the vocabulary beside the records; at the end of the run it goes with the model."""
+    path = posixpath.join(manifest.directory, VOCABULARY_FILE)
+    vocabulary = Vocabulary.load(path)
+    if vocabulary.sha256 != manifest.vocabulary_sha256:
+        raise InputError(
+            f"{path} is not the vocabulary that the records beside it were prepared with (its "
+            f"sha256 is {vocabulary.sha256}, the manifest's {manifest.vocabulary_sha256}); put the "
+            f"right one there, or prepare the records again."
+        )
+    return vocabulary
 
 
 def _datasets(

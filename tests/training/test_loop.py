@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -252,6 +253,17 @@ def test_bad_combinations_are_refused_before_anything_is_written(tmp_path, recor
     assert f"set encoder.vocab_size={len(vocabulary)}" in message
     message = refused(vocabulary, records, output, optimizer={"warmup_steps": 30})
     assert "optimizer.warmup_steps=30 must be less than the 30 steps" in message
+
+
+def test_vocabulary_that_is_not_the_records_is_refused(tmp_path, records, vocabulary):
+    copy = tmp_path / "records"
+    shutil.copytree(records / "short", copy / "short")
+    file = copy / "short" / "vocab.txt"
+    file.write_text(file.read_text().replace("garden", "gardens"))
+    message = refused(vocabulary, records, tmp_path / "run", data=copy)
+    assert "is not the vocabulary that the records beside it were prepared with" in message
+    file.unlink()
+    assert "vocab.txt" in refused(vocabulary, records, tmp_path / "run", data=copy)
 
 
 def test_batch_that_replicas_cannot_share_is_refused(tmp_path, records, vocabulary):
