@@ -20,7 +20,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_bert_tpu.config import InputError
-from keras_bert_tpu.pretraining_data.records import Manifest, parse_examples
+from keras_bert_tpu.pretraining_data.manifest import Manifest
+from keras_bert_tpu.pretraining_data.records import parse_examples
 
 # Shards of a window that are read at the same time: hides the latency of gs://, and is kept low
 # because reading competes with the parsing of the current window for the host's cores.

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from keras_bert_tpu.config import DataConfig, InputError
 from keras_bert_tpu.pretraining_data import documents
-from keras_bert_tpu.pretraining_data.records import (
+from keras_bert_tpu.pretraining_data.manifest import (
     MANIFEST_FILE,
     VOCABULARY_FILE,
     Counts,

@@ -8,14 +8,9 @@ import tensorflow as tf
 
 from keras_bert_tpu.config import DataConfig, InputError
 from keras_bert_tpu.pretraining_data import documents
+from keras_bert_tpu.pretraining_data.manifest import Counts, Shard
 from keras_bert_tpu.pretraining_data.masking import mask_tokens
-from keras_bert_tpu.pretraining_data.records import (
-    Counts,
-    Shard,
-    serialize_examples,
-    shard_name,
-    write_shard,
-)
+from keras_bert_tpu.pretraining_data.records import serialize_examples, shard_name, write_shard
 from keras_bert_tpu.pretraining_data.sentence_pairs import (
     SentencePairs,
     TokenBlock,

@@ -10,12 +10,12 @@ import tensorflow as tf
 
 from keras_bert_tpu.config import InputError, PhaseConfig, PretrainingConfig
 from keras_bert_tpu.models.pretrainer import BertPretrainer
+from keras_bert_tpu.pretraining_data.manifest import MANIFEST_FILE, VOCABULARY_FILE, Manifest
 from keras_bert_tpu.pretraining_data.pipeline import (
     training_dataset,
     validation_dataset,
     validation_steps,
 )
-from keras_bert_tpu.pretraining_data.records import MANIFEST_FILE, VOCABULARY_FILE, Manifest
 from keras_bert_tpu.text.vocabulary import Vocabulary
 from keras_bert_tpu.training import run_folder
 from keras_bert_tpu.training.callbacks import (

@@ -13,17 +13,13 @@ import pytest
 import tensorflow as tf
 
 from keras_bert_tpu.config import DataConfig, InputError
+from keras_bert_tpu.pretraining_data.manifest import Counts, Manifest
 from keras_bert_tpu.pretraining_data.pipeline import (
     training_dataset,
     validation_dataset,
     validation_steps,
 )
-from keras_bert_tpu.pretraining_data.records import (
-    Counts,
-    Manifest,
-    serialize_example,
-    write_shard,
-)
+from keras_bert_tpu.pretraining_data.records import serialize_example, write_shard
 
 LENGTH, PREDICTIONS = 8, 3
 SHAPE = {"sequence_length": LENGTH, "max_predictions": PREDICTIONS}

@@ -14,8 +14,9 @@ import keras_bert_tpu
 from keras_bert_tpu.config import DataConfig, InputError
 from keras_bert_tpu.pretraining_data import documents
 from keras_bert_tpu.pretraining_data import prepare as prepare_module
+from keras_bert_tpu.pretraining_data.manifest import Counts, Manifest, Shard
 from keras_bert_tpu.pretraining_data.prepare import prepare, summary
-from keras_bert_tpu.pretraining_data.records import Counts, Manifest, Shard, parse_examples
+from keras_bert_tpu.pretraining_data.records import parse_examples
 from keras_bert_tpu.pretraining_data.sentence_pairs import TokenBlock, make_pairs
 from keras_bert_tpu.text.tokenizer import BertTokenizer
 from keras_bert_tpu.text.vocabulary import SPECIAL_TOKENS, Vocabulary

@@ -8,10 +8,8 @@ import pytest
 import tensorflow as tf
 
 from keras_bert_tpu.config import DataConfig, InputError
+from keras_bert_tpu.pretraining_data.manifest import Counts, Manifest, Shard
 from keras_bert_tpu.pretraining_data.records import (
-    Counts,
-    Manifest,
-    Shard,
     parse_examples,
     serialize_example,
     serialize_examples,

@@ -7,7 +7,7 @@ import pytest
 from absl import flags
 
 from keras_bert_tpu.config import DataConfig
-from keras_bert_tpu.pretraining_data.records import Manifest
+from keras_bert_tpu.pretraining_data.manifest import Manifest
 from keras_bert_tpu.scripts.prepare import define_flags
 
 

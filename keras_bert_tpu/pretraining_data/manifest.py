@@ -1,0 +1,236 @@
+"""What a folder of records holds: settings, shards with checksums, and counts.
+
+The manifest is written last, so a folder that has one is complete.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from keras_bert_tpu.config import DataConfig, InputError
+from keras_bert_tpu.dataclass_yaml import from_dict, to_dict
+
+MANIFEST_FILE = "manifest.json"
+VOCABULARY_FILE = "vocab.txt"
+FORMAT_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One file of records.
+
+    Attributes:
+        file: str. Its name within the folder of the manifest.
+        num_examples: int.
+        bytes: int. Size of the file.
+        sha256: str. Of its content, in hexadecimal.
+    """
+
+    file: str
+    num_examples: int
+    bytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """What went into the records of a split; the counts of its parts add up to its own.
+
+    Attributes:
+        documents: int. Documents with at least one token.
+        dropped_documents: int. Without any, or left alone in their block by such ones.
+        sentences: int. Sentences with at least one token.
+        dropped_sentences: int. Without any, or in a dropped document.
+        tokens: int. Word pieces of these sentences.
+        unknown_tokens: int. How many of them are [UNK].
+        examples: int. Over all passes, like all that follows.
+        short_examples: int. Of documents whose target length was drawn at random.
+        random_next: int. Examples whose part b is from another document.
+        real_tokens: int. Positions that are not padding.
+        predictions: int. Masked-language-model targets.
+        predictions_masked: int. Of them, replaced by [MASK].
+        predictions_kept: int. Left as they were.
+        predictions_random: int. Replaced by a random piece.
+    """
+
+    documents: int = 0
+    dropped_documents: int = 0
+    sentences: int = 0
+    dropped_sentences: int = 0
+    tokens: int = 0
+    unknown_tokens: int = 0
+    examples: int = 0
+    short_examples: int = 0
+    random_next: int = 0
+    real_tokens: int = 0
+    predictions: int = 0
+    predictions_masked: int = 0
+    predictions_kept: int = 0
+    predictions_random: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            *map(sum, zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True))
+        )
+
+    @property
+    def mean_length(self) -> float:
+        """Mean number of real tokens in an example."""
+        return _ratio(self.real_tokens, self.examples)
+
+    @property
+    def masks_per_example(self) -> float:
+        """Mean number of predictions in an example."""
+        return _ratio(self.predictions, self.examples)
+
+    @property
+    def random_next_share(self) -> float:
+        """Share of the examples whose part b is from another document."""
+        return _ratio(self.random_next, self.examples)
+
+    def padding_share(self, sequence_length: int) -> float:
+        """Share of the positions that are padding."""
+        return 1.0 - self.mean_length / sequence_length if self.examples else 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What a folder of records holds. Written last, it marks the preparation as complete.
+
+    Attributes:
+        directory: str. Local or gs:// folder that it was read from or is written to.
+        config: DataConfig. The settings that the records were prepared with.
+        input_files: tuple of str. Text files, in the order in which they were read.
+        vocabulary_size: int.
+        vocabulary_sha256: str. Fingerprint of the vocabulary, `Vocabulary.sha256`.
+        train: tuple of Shard. In order.
+        validation: tuple of Shard. In order; empty if nothing was held out.
+        train_counts: Counts.
+        validation_counts: Counts.
+    """
+
+    directory: str
+    config: DataConfig
+    input_files: tuple[str, ...]
+    vocabulary_size: int
+    vocabulary_sha256: str
+    train: tuple[Shard, ...]
+    validation: tuple[Shard, ...]
+    train_counts: Counts
+    validation_counts: Counts
+
+    @property
+    def num_examples(self) -> int:
+        """Training examples in all shards."""
+        return sum(shard.num_examples for shard in self.train)
+
+    @property
+    def num_validation_examples(self) -> int:
+        """Held-out examples in all shards."""
+        return sum(shard.num_examples for shard in self.validation)
+
+    def to_json(self) -> str:
+        """Returns the text of the manifest file."""
+        values = {
+            "format_version": FORMAT_VERSION,
+            "num_examples": self.num_examples,
+            "num_validation_examples": self.num_validation_examples,
+            "settings": to_dict(self.config),
+            "vocabulary": {
+                "file": VOCABULARY_FILE,
+                "size": self.vocabulary_size,
+                "sha256": self.vocabulary_sha256,
+            },
+            "input_files": list(self.input_files),
+            "train": self._split_to_dict(self.train, self.train_counts),
+            "validation": self._split_to_dict(self.validation, self.validation_counts),
+        }
+        return json.dumps(values, indent=2) + "\n"
+
+    def _split_to_dict(self, shards: tuple[Shard, ...], counts: Counts) -> dict[str, Any]:
+        return {
+            "num_examples": sum(shard.num_examples for shard in shards),
+            "mean_length": counts.mean_length,
+            "padding_share": counts.padding_share(self.config.sequence_length),
+            "random_next_share": counts.random_next_share,
+            "masks_per_example": counts.masks_per_example,
+            "counts": dataclasses.asdict(counts),
+            "shards": [dataclasses.asdict(shard) for shard in shards],
+        }
+
+    def save(self) -> None:
+        """Writes `manifest.json` into the folder, under a temporary name until it is whole."""
+        path = tf.io.gfile.join(self.directory, MANIFEST_FILE)
+        with tf.io.gfile.GFile(f"{path}.partial", "w") as file:
+            file.write(self.to_json())
+        tf.io.gfile.rename(f"{path}.partial", path, overwrite=True)
+
+    @classmethod
+    def load(cls, directory: str) -> "Manifest":
+        """Reads the manifest of a folder and checks that its shards are there.
+
+        Args:
+            directory: str. Local or gs:// folder that `kbt-prepare` wrote.
+
+        Raises:
+            InputError: If there is no manifest, it cannot be read or is of an unknown version, or a
+                shard that it lists is missing.
+        """
+        path = tf.io.gfile.join(directory, MANIFEST_FILE)
+        try:
+            with tf.io.gfile.GFile(path, "r") as file:
+                values = json.loads(file.read())
+        except tf.errors.NotFoundError as error:
+            raise InputError(
+                f"There is no {MANIFEST_FILE} in {directory!r}: either it is not a folder of "
+                f"records, or their preparation did not finish; check the path or run kbt-prepare."
+            ) from error
+        except (tf.errors.OpError, ValueError) as error:
+            raise InputError(
+                f"{path} cannot be read ({error}); prepare the records again with kbt-prepare."
+            ) from error
+        version = values.get("format_version") if isinstance(values, Mapping) else None
+        if version != FORMAT_VERSION:
+            raise InputError(
+                f"{path} has format_version {version!r}, but this version of the package reads "
+                f"{FORMAT_VERSION}; prepare the records again with kbt-prepare, or use the version "
+                f"that wrote them."
+            )
+        try:
+            manifest = cls(
+                directory=directory,
+                config=from_dict(DataConfig, values["settings"]),
+                input_files=tuple(values["input_files"]),
+                vocabulary_size=values["vocabulary"]["size"],
+                vocabulary_sha256=values["vocabulary"]["sha256"],
+                train=tuple(Shard(**shard) for shard in values["train"]["shards"]),
+                validation=tuple(Shard(**shard) for shard in values["validation"]["shards"]),
+                train_counts=Counts(**values["train"]["counts"]),
+                validation_counts=Counts(**values["validation"]["counts"]),
+            )
+        except (InputError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path} is not a whole manifest ({type(error).__name__}: {error}); prepare the "
+                f"records again with kbt-prepare."
+            ) from error
+        # One listing, because asking for each file of a bucket takes a request for each.
+        present = {name.rstrip("/") for name in tf.io.gfile.listdir(directory)}
+        missing = [
+            shard.file
+            for shard in (*manifest.train, *manifest.validation)
+            if shard.file not in present
+        ]
+        if missing:
+            raise InputError(
+                f"{len(missing)} of the {len(manifest.train) + len(manifest.validation)} shards "
+                f"that {path} lists are missing, the first is {missing[0]}; copy the whole folder, "
+                f"or prepare the records again with kbt-prepare."
+            )
+        return manifest
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
