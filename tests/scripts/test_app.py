@@ -1,19 +1,11 @@
 """What all programs share: help, flags, and bad input told in one sentence before work starts."""
 
-import subprocess
-import sys
-
 import pytest
 import yaml
 
+from programs import run_program
+
 PROGRAMS = ["vocab", "prepare", "pretrain", "demo"]
-
-
-def run(name, *arguments):
-    program = f"from keras_bert_tpu.scripts.{name} import run; run()"
-    return subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=300
-    )
 
 
 def assert_one_sentence(done, name, *parts):
@@ -27,7 +19,7 @@ def assert_one_sentence(done, name, *parts):
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_help_shows_a_command_and_every_flag_and_starts_nothing(name):
-    done = run(name, "--help")
+    done = run_program(name, "--help")
     assert done.returncode == 0
     assert f"  kbt-{name} --" in done.stdout
     assert "--output: " in done.stdout
@@ -36,20 +28,22 @@ def test_help_shows_a_command_and_every_flag_and_starts_nothing(name):
 
 @pytest.mark.parametrize("name", ["prepare", "pretrain", "demo"])
 def test_missing_flags_are_named(name):
-    assert_one_sentence(run(name), name, "--output", "must be given", f"kbt-{name} --help")
+    assert_one_sentence(run_program(name), name, "--output", "must be given", f"kbt-{name} --help")
 
 
 def test_unknown_flag_is_told_with_the_nearest():
-    assert_one_sentence(run("demo", "--outptu=x"), "demo", "'outptu'", "Did you mean: output")
+    assert_one_sentence(
+        run_program("demo", "--outptu=x"), "demo", "'outptu'", "Did you mean: output"
+    )
 
 
 def test_argument_without_a_flag_is_told():
-    assert_one_sentence(run("demo", "--output=x", "y"), "demo", "Unexpected argument 'y'")
+    assert_one_sentence(run_program("demo", "--output=x", "y"), "demo", "Unexpected argument 'y'")
 
 
 def test_demo_leaves_a_folder_with_files_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    assert_one_sentence(run("demo", f"--output={tmp_path}"), "demo", "is not empty")
+    assert_one_sentence(run_program("demo", f"--output={tmp_path}"), "demo", "is not empty")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
@@ -57,8 +51,8 @@ def test_pretrain_tells_a_wrong_key_and_a_missing_folder(tmp_path):
     config = tmp_path / "run.yaml"
     config.write_text(yaml.safe_dump({"encoder": {"preset": "tiny"}}))
     paths = [f"--config={config}", f"--data={tmp_path}/absent", f"--output={tmp_path}/run"]
-    done = run("pretrain", *paths, "--set", "optimizer.lerning_rate=1")
+    done = run_program("pretrain", *paths, "--set", "optimizer.lerning_rate=1")
     assert_one_sentence(done, "pretrain", "the nearest is optimizer.learning_rate")
-    done = run("pretrain", *paths)
+    done = run_program("pretrain", *paths)
     assert_one_sentence(done, "pretrain", "absent")
     assert not (tmp_path / "run").exists()

@@ -1,7 +1,5 @@
 import dataclasses
 import os
-import subprocess
-import sys
 
 import pytest
 from absl import flags
@@ -10,12 +8,7 @@ from keras_bert_tpu.config import DataConfig
 from keras_bert_tpu.pretraining_data.manifest import Manifest
 from keras_bert_tpu.scripts.prepare import define_flags
 
-
-def kbt_prepare(*arguments):
-    program = "from keras_bert_tpu.scripts.prepare import run; run()"
-    return subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=300
-    )
+from programs import run_program
 
 
 @pytest.fixture
@@ -36,7 +29,8 @@ def test_every_setting_has_a_flag_with_its_default():
 
 
 def test_text_becomes_records_and_a_table(corpus):
-    result = kbt_prepare(
+    result = run_program(
+        "prepare",
         f"--input={corpus}/a.txt,{corpus}/b*",
         f"--output={corpus}/out",
         f"--vocab={corpus}/vocab.txt",
@@ -64,8 +58,11 @@ def test_text_becomes_records_and_a_table(corpus):
 
 
 def test_bad_input_is_one_sentence_and_status_2(corpus):
-    result = kbt_prepare(
-        f"--input={corpus}/none*", f"--output={corpus}/out", f"--vocab={corpus}/vocab.txt"
+    result = run_program(
+        "prepare",
+        f"--input={corpus}/none*",
+        f"--output={corpus}/out",
+        f"--vocab={corpus}/vocab.txt",
     )
     assert result.returncode == 2
     assert "kbt-prepare: No file matches" in result.stderr

@@ -1,16 +1,8 @@
-import subprocess
-import sys
-
 import pytest
 
 from keras_bert_tpu.text.vocabulary import Vocabulary
 
-
-def kbt_vocab(*arguments):
-    program = "from keras_bert_tpu.scripts.vocab import run; run()"
-    return subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=300
-    )
+from programs import run_program
 
 
 @pytest.fixture
@@ -20,7 +12,7 @@ def corpus(tmp_path):
 
 
 def test_help_teaches_commands_and_flags():
-    output = kbt_vocab("--help").stdout
+    output = run_program("vocab", "--help").stdout
     assert "kbt-vocab --input='corpus/*.txt.gz' --output=vocab.txt --vocab_size=8192" in output
     for flag in ("--input", "--output", "--check", "--vocab_size", "--[no]lower_case"):
         assert f"  {flag}: " in output
@@ -28,7 +20,9 @@ def test_help_teaches_commands_and_flags():
 
 def test_text_becomes_a_vocabulary_and_a_summary(corpus):
     output = corpus / "vocab.txt"
-    result = kbt_vocab(f"--input={corpus}/*.txt", f"--output={output}", "--vocab_size=30")
+    result = run_program(
+        "vocab", f"--input={corpus}/*.txt", f"--output={output}", "--vocab_size=30"
+    )
     assert result.returncode == 0, result.stderr
     vocabulary = Vocabulary.load(str(output))
     assert "the" in vocabulary.ids and len(vocabulary) <= 30
@@ -44,11 +38,12 @@ def test_text_becomes_a_vocabulary_and_a_summary(corpus):
         assert line in result.stdout
 
     before = output.read_bytes()
-    again = kbt_vocab(f"--input={corpus}/a.txt", f"--output={output}", "--vocab_size=20")
+    again = run_program("vocab", f"--input={corpus}/a.txt", f"--output={output}", "--vocab_size=20")
     assert again.returncode == 2
     assert "vocab.txt exists already" in again.stderr and "--overwrite" in again.stderr
     assert output.read_bytes() == before
-    replaced = kbt_vocab(
+    replaced = run_program(
+        "vocab",
         f"--input={corpus}/a.txt",
         f"--output={output}",
         "--vocab_size=20",
@@ -63,7 +58,7 @@ def test_a_vocabulary_is_checked_against_a_text(corpus):
     path = corpus / "vocab.txt"
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "d", "##og", "."]
     path.write_text("\r\n".join(pieces))
-    result = kbt_vocab(f"--check={path}", f"--input={corpus}/a.txt")
+    result = run_program("vocab", f"--check={path}", f"--input={corpus}/a.txt")
     assert result.returncode == 0, result.stderr
     # the 3 times, cat and the stop are whole; dog is two pieces; and, end are unknown.
     assert f"{path}: 10 pieces, 1 of them inside words (##)" in result.stdout
@@ -72,7 +67,7 @@ def test_a_vocabulary_is_checked_against_a_text(corpus):
     assert "words that are [UNK]: 25.0000%" in result.stdout
 
     path.write_text("\n".join(pieces[:-1] + ["the"]))
-    result = kbt_vocab(f"--check={path}")
+    result = run_program("vocab", f"--check={path}")
     assert result.returncode == 2
     assert "'the' stands twice" in result.stderr and "lines 6 and 10" in result.stderr
 
@@ -87,7 +82,7 @@ def test_a_vocabulary_is_checked_against_a_text(corpus):
     ],
 )
 def test_wrong_flags_are_told_in_one_line(arguments, message):
-    result = kbt_vocab(*arguments)
+    result = run_program("vocab", *arguments)
     assert result.returncode == 2
     assert result.stderr.startswith("kbt-vocab: ") and message in result.stderr
     assert result.stderr.count("\n") == 1
