@@ -85,3 +85,7 @@ def main() -> None:
 def run() -> None:
     """Entry of the console script."""
     app.run(PROGRAM, USAGE, define_flags, main)
+
+
+if __name__ == "__main__":
+    run()

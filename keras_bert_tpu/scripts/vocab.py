@@ -113,3 +113,7 @@ def _print_text(vocabulary, word_counts) -> None:
 def run() -> None:
     """Entry of the console script."""
     app.run(PROGRAM, USAGE, define_flags, main)
+
+
+if __name__ == "__main__":
+    run()
