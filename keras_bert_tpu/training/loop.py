@@ -141,8 +141,9 @@ def pretrain(
                 steps_per_epoch=stretch.last_step - stretch.first_step,
                 validation_data=validation,
                 # Told, because Keras takes the end of data of unknown length for a fault.
-                validation_steps=validation
-                and validation_steps(manifest, phase.batch_size, config.evaluate_examples),
+                validation_steps=None
+                if validation is None
+                else validation_steps(manifest, phase.batch_size, config.evaluate_examples),
                 callbacks=run_callbacks,
                 shuffle=False,
                 verbose=0,

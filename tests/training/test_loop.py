@@ -236,6 +236,30 @@ def test_callback_that_stops_training_ends_the_run_with_a_checkpoint(tmp_path, r
     assert list(checksums(tmp_path)) == [10]
 
 
+def test_run_on_two_replicas_reports_and_resumes_as_on_one(tmp_path, records, vocabulary):
+    encoder = {"preset": "tiny", "vocab_size": len(vocabulary), "max_positions": 64}
+    encoder |= {"hidden_dropout": 0.0, "attention_dropout": 0.0}
+    # 40 held-out examples leave the last batch of 16 half padded.
+    config = make_config(vocabulary, steps=20, encoder=encoder, evaluate_examples=40)
+    pretrain(config, str(records), str(tmp_path / "one"))
+    (tmp_path / "run.yaml").write_text(to_yaml(config))
+    program = pathlib.Path(__file__).parent / "replicated_run_program.py"
+    arguments = [str(tmp_path / "run.yaml"), str(records), str(tmp_path / "two")]
+    for said in ("2 replicas", "Resuming after step 10 of 20"):
+        done = subprocess.run(
+            [sys.executable, str(program), *arguments], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
+        for split in ("train", "validation"):
+            one, two = (read_metrics(tmp_path / name, split) for name in ("one", "two"))
+            assert [record["step"] for record in one] == [record["step"] for record in two]
+            for expected, record in zip(one, two, strict=True):
+                for name in ("mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy"):
+                    assert record[name] == pytest.approx(expected[name], rel=1e-4), name
+        shutil.rmtree(tmp_path / "two" / "checkpoints" / "step-00000020")
+
+
 def test_bfloat16_run_trains(tmp_path, records, vocabulary):
     config = make_config(vocabulary, compute_dtype="bfloat16")
     model = pretrain(config, str(records), str(tmp_path))
