@@ -6,6 +6,7 @@ Nothing here knows of BERT; the settings themselves are in `config`. A dataclass
 
 import dataclasses
 import difflib
+import types
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -159,6 +160,11 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         if not isinstance(value, Mapping):
             raise InputError(f"{name} must be a mapping of keys to values. Received: {value!r}.")
         return from_dict(hint, value, prefix=f"{name}.")
+    if isinstance(hint, types.UnionType):  # "X | None" is the only one that configs have.
+        if value is None:
+            return None
+        (hint,) = (member for member in typing.get_args(hint) if member is not types.NoneType)
+        return _convert(hint, value, name)
     if typing.get_origin(hint) is tuple:
         item = typing.get_args(hint)[0]
         if isinstance(value, str) or not isinstance(value, Iterable):
