@@ -5,9 +5,10 @@ The manifest is written last, so a folder that has one is complete.
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_bert_tpu.config import DataConfig, InputError
@@ -15,7 +16,10 @@ from keras_bert_tpu.dataclass_yaml import from_dict, to_dict
 
 MANIFEST_FILE = "manifest.json"
 VOCABULARY_FILE = "vocab.txt"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# Bins of `Shard.length_counts`.
+LENGTH_BINS = 16
+FEATURE_NAMES = ("v1", "v2")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,16 +27,51 @@ class Shard:
     """One file of records.
 
     Attributes:
-        file: str. Its name within the folder of the manifest.
+        file: str. Its name within the folder of the manifest; a full path where records were
+            written elsewhere, by other tools.
         num_examples: int.
         bytes: int. Size of the file.
-        sha256: str. Of its content, in hexadecimal.
+        sha256: str. Of its content, in hexadecimal; empty if it was not computed.
+        num_documents: int. Documents that its examples are from; 0 if that is not known.
+        length_counts: tuple of 16 ints. How many examples have more than k/16 and at most (k+1)/16
+            of the sequence length in real tokens, for k from 0; empty if that is not known.
     """
 
     file: str
     num_examples: int
     bytes: int
-    sha256: str
+    sha256: str = ""
+    num_documents: int = 0
+    length_counts: tuple[int, ...] = ()
+
+
+def count_lengths(lengths: np.ndarray, sequence_length: int) -> tuple[int, ...]:
+    """Counts real lengths, from 1 to `sequence_length`, for `Shard.length_counts`."""
+    bins = (np.asarray(lengths, np.int64) * LENGTH_BINS - 1) // sequence_length
+    return tuple(np.bincount(bins, minlength=LENGTH_BINS).tolist())
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusEntry:
+    """One of the corpora that the records were made of.
+
+    Attributes:
+        name: str. As it was given: patterns of files, or the name of a set of tensorflow-datasets.
+        weight: float. Times `dupe_factor`, how often it was gone over.
+        files: tuple of str. In the order in which they were read.
+        documents: int. Documents that were kept.
+        sentences: int. Of the documents that were kept.
+        characters: int. Of these sentences.
+        dropped: Mapping of str to int. Documents that were dropped, by reason.
+    """
+
+    name: str
+    weight: float
+    files: tuple[str, ...]
+    documents: int
+    sentences: int
+    characters: int
+    dropped: Mapping[str, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +86,11 @@ class Counts:
         tokens: int. Word pieces of these sentences.
         unknown_tokens: int. How many of them are [UNK].
         examples: int. Over all passes, like all that follows.
-        short_examples: int. Of documents whose target length was drawn at random.
-        random_next: int. Examples whose part b is from another document.
+        short_examples: int. Whose target length was drawn at random.
+        random_next: int. Examples whose part b is from another document, or, for "mlm+sop", whose
+            parts are swapped: next-sentence label 1.
         real_tokens: int. Positions that are not padding.
-        predictions: int. Masked-language-model targets.
+        predictions: int. Masked-language-model targets; 0 for masks that are drawn later.
         predictions_masked: int. Of them, replaced by [MASK].
         predictions_kept: int. Left as they were.
         predictions_random: int. Replaced by a random piece.
@@ -88,7 +128,7 @@ class Counts:
 
     @property
     def random_next_share(self) -> float:
-        """Share of the examples whose part b is from another document."""
+        """Share of the examples with next-sentence label 1."""
         return _ratio(self.random_next, self.examples)
 
     def padding_share(self, sequence_length: int) -> float:
@@ -103,24 +143,27 @@ class Manifest:
     Attributes:
         directory: str. Local or gs:// folder that it was read from or is written to.
         config: DataConfig. The settings that the records were prepared with.
-        input_files: tuple of str. Text files, in the order in which they were read.
+        corpora: tuple of CorpusEntry. The text, in the order in which it was read.
         vocabulary_size: int.
         vocabulary_sha256: str. Fingerprint of the vocabulary, `Vocabulary.sha256`.
         train: tuple of Shard. In order.
         validation: tuple of Shard. In order; empty if nothing was held out.
         train_counts: Counts.
         validation_counts: Counts.
+        feature_names: str. "v1" are the names of Google's BERT, which are written here; "v2" those
+            of TensorFlow's Model Garden.
     """
 
     directory: str
     config: DataConfig
-    input_files: tuple[str, ...]
+    corpora: tuple[CorpusEntry, ...]
     vocabulary_size: int
     vocabulary_sha256: str
     train: tuple[Shard, ...]
     validation: tuple[Shard, ...]
     train_counts: Counts
     validation_counts: Counts
+    feature_names: str = "v1"
 
     @property
     def num_examples(self) -> int:
@@ -131,6 +174,12 @@ class Manifest:
     def num_validation_examples(self) -> int:
         """Held-out examples in all shards."""
         return sum(shard.num_examples for shard in self.validation)
+
+    def path_of(self, shard: Shard) -> str:
+        """Returns the local or gs:// path of a shard's file."""
+        if "://" in shard.file:
+            return shard.file
+        return tf.io.gfile.join(self.directory, shard.file)
 
     def to_json(self) -> str:
         """Returns the text of the manifest file."""
@@ -144,7 +193,8 @@ class Manifest:
                 "size": self.vocabulary_size,
                 "sha256": self.vocabulary_sha256,
             },
-            "input_files": list(self.input_files),
+            "feature_names": self.feature_names,
+            "corpora": [dataclasses.asdict(corpus) for corpus in self.corpora],
             "train": self._split_to_dict(self.train, self.train_counts),
             "validation": self._split_to_dict(self.validation, self.validation_counts),
         }
@@ -203,13 +253,17 @@ class Manifest:
             manifest = cls(
                 directory=directory,
                 config=from_dict(DataConfig, values["settings"]),
-                input_files=tuple(values["input_files"]),
+                corpora=tuple(
+                    CorpusEntry(**{**corpus, "files": tuple(corpus["files"])})
+                    for corpus in values["corpora"]
+                ),
                 vocabulary_size=values["vocabulary"]["size"],
                 vocabulary_sha256=values["vocabulary"]["sha256"],
-                train=tuple(Shard(**shard) for shard in values["train"]["shards"]),
-                validation=tuple(Shard(**shard) for shard in values["validation"]["shards"]),
+                train=_shards(values["train"]["shards"]),
+                validation=_shards(values["validation"]["shards"]),
                 train_counts=Counts(**values["train"]["counts"]),
                 validation_counts=Counts(**values["validation"]["counts"]),
+                feature_names=values["feature_names"],
             )
         except (InputError, KeyError, TypeError) as error:
             raise InputError(
@@ -222,6 +276,7 @@ class Manifest:
             shard.file
             for shard in (*manifest.train, *manifest.validation)
             if shard.file not in present
+            and not ("/" in shard.file and tf.io.gfile.exists(manifest.path_of(shard)))
         ]
         if missing:
             raise InputError(
@@ -230,6 +285,12 @@ class Manifest:
                 f"or prepare the records again with kbt-prepare."
             )
         return manifest
+
+
+def _shards(entries: Sequence[Mapping[str, Any]]) -> tuple[Shard, ...]:
+    return tuple(
+        Shard(**{**entry, "length_counts": tuple(entry["length_counts"])}) for entry in entries
+    )
 
 
 def _ratio(part: int, whole: int) -> float:
