@@ -259,7 +259,7 @@ class DataConfig:
         for name in ("segmented_words", "max_ngram"):
             if int(getattr(self, name)) > int(name == "max_ngram") and not self.whole_word_mask:
                 raise InputError(
-                    f"{name}={getattr(self, name)} needs whole_word_mask=True, as it is about words."
+                    f"{name}={getattr(self, name)} is about words and needs whole_word_mask=True."
                 )
 
     @property

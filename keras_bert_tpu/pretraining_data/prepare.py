@@ -1,192 +1,356 @@
-"""Documents -> shards of pre-training examples, with any number of worker processes.
+"""Documents -> shards of pre-training examples, on all cores, in memory that does not grow.
 
-A shard is the unit of work. Its text and the keys of its random numbers follow from the plan of the
-corpus, so that the files are the same, byte for byte, whoever writes them and in whatever order:
+    text ──plan──> blocks, units ──workers──> examples of a unit, sorted by shard ──> unit files
+    unit files ──workers──> shards in their random order ──> manifest
 
-    documents ──plan──> blocks ──> shard text ──worker──> pairs, masks, shuffled records ──> file
+What a unit and a shard hold follows from the plan and the seed alone (see `documents`), so the
+files are the same, byte for byte, whoever writes them and in whatever order; a preparation that was
+killed and is started again makes only what is missing. Workers are threads: nearly all of the time
+goes to TensorFlow and numpy, which run beside each other, and a process that imports TensorFlow
+takes more memory than all the data in flight.
 """
 
 import concurrent.futures
-import contextlib
-import multiprocessing
+import dataclasses
+import hashlib
+import json
 import os
-import signal
+import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.synchronize import Event
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import tensorflow as tf
 from tqdm.auto import tqdm
 
 from keras_bert_tpu.config import DataConfig, InputError
-from keras_bert_tpu.pretraining_data import documents
+from keras_bert_tpu.dataclass_yaml import to_dict
+from keras_bert_tpu.pretraining_data import documents, spill
+from keras_bert_tpu.pretraining_data.corpora import Corpus, find_corpora, fingerprint
+from keras_bert_tpu.pretraining_data.examples import ExampleMaker
 from keras_bert_tpu.pretraining_data.manifest import (
     MANIFEST_FILE,
     VOCABULARY_FILE,
+    CorpusEntry,
     Counts,
     Manifest,
+    Shard,
 )
-from keras_bert_tpu.pretraining_data.sentence_pairs import NUM_SPECIALS
-from keras_bert_tpu.pretraining_data.shard_writer import ShardWriter, WrittenShard
-from keras_bert_tpu.text.files import expand_globs
+from keras_bert_tpu.pretraining_data.records import shard_name, write_shard
 from keras_bert_tpu.text.vocabulary import Vocabulary
 
-# A worker takes seconds to start, as it imports TensorFlow; with less text than this to go over
-# (characters times passes, some 10 s of work) a further one is not worth it.
-CHARACTERS_PER_WORKER = 50_000_000
+# Beside local records, until they are complete.
+WORK_FOLDER = "unfinished"
+_PLAN_FILE = "plan.json"
+# Of the files in the work folder; one that another version left cannot be gone on with.
+_WORK_VERSION = 1
 
+_Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
 
 def prepare(
-    input: str | Sequence[str],
+    input: str | Sequence[str] | None,
     output: str,
     vocab: str,
     config: DataConfig | None = None,
     workers: int | None = None,
     overwrite: bool = False,
     progress: bool = True,
+    *,
+    tfds: Sequence[str] = (),
+    weights: Sequence[float] = (),
+    work_folder: str | None = None,
 ) -> Manifest:
-    """Makes pre-training records of text files.
+    """Makes pre-training records of text.
 
     Writes `train-*.tfrecord`, `validation-*.tfrecord`, `vocab.txt` and, last, `manifest.json`. The
-    files are the same for any number of workers. A worker has one shard in memory.
+    files are the same for any number of workers. Called again after it was killed, with the same
+    arguments and the same text, it makes what is missing.
 
     Args:
-        input: str or sequence of str. Local or gs:// paths or globs of text files, plain or gzip,
-            one sentence on a line and a blank line between documents. A string may hold several,
+        input: str, sequence of str or None. Local or gs:// paths or globs of text files, plain or
+            gzip, in the format that `config.input_format` says. A string may hold several,
             separated by commas.
         output: str. Local or gs:// folder to write to.
         vocab: str. Path of the vocabulary, one piece on a line.
         config: DataConfig or None. None takes the defaults.
-        workers: int or None. Processes; 1 works in this one. None takes a process for each core,
-            and fewer for a small corpus. Processes are started with "spawn", so that a script which
-            calls this must do so under `if __name__ == "__main__":`.
-        overwrite: bool. Replace records that are already there.
-        progress: bool. Show a progress bar.
+        workers: int or None. Threads that make examples; None takes one for each core.
+        overwrite: bool. Replace records, finished or not, that are already there.
+        progress: bool. Show progress bars.
+        tfds: Names of sets of tensorflow-datasets to read besides.
+        weights: How often each entry of `input`, and then of `tfds`, is gone over, times
+            `config.dupe_factor`. None given is 1 for all.
+        work_folder: str or None. Folder, of this preparation alone, for about as many bytes as the
+            records have. None takes `unfinished` in a local output folder, else one in the
+            machine's folder for temporary files.
 
     Returns:
         Manifest. As written to the folder.
 
     Raises:
         InputError: Before the work starts, if the input, the vocabulary or a setting does not fit,
-            or if the folder already holds records; later, if the folder cannot be written to, no
-            example comes out or a worker process dies.
+            or if the folder already holds records; later, if a folder cannot be written to or no
+            example comes out.
     """
     config = config or DataConfig()
-    _check_settings(config, workers)
+    if workers is not None and workers < 1:
+        raise InputError(f"workers must be at least 1. Received: {workers}.")
+    workers = workers or _num_cores()
     vocabulary = Vocabulary.load(vocab)
-    paths = expand_globs(input)
-    _check_output(output, overwrite)
-    plan = documents.plan_corpus(paths, config)
-
-    _clear(output)
-    copy = tf.io.gfile.join(output, VOCABULARY_FILE)
-    vocabulary.save(copy)
-    num_workers = _num_workers(plan, workers)
-    if num_workers == 1:
-        results = map(ShardWriter(vocabulary, config, output).write, documents.read_shards(plan))
-    else:
-        shards = documents.read_shards(plan)
-        results = _in_processes(shards, num_workers, (copy, config, output))
-    written: list[WrittenShard] = []
-    with contextlib.ExitStack() as stack:
-        if num_workers > 1:
-            # An interrupt can arrive out here, between two results: the workers must end then, too.
-            stack.callback(results.close)
-        bar = stack.enter_context(
-            tqdm(
-                total=sum(plan.documents.values()),
-                unit="doc",
-                desc=f"Preparing with {num_workers} worker{'s'[: num_workers > 1]}",
-                disable=not progress,
-            )
-        )
-        for result in results:
-            written.append(result)
-            bar.update(result.num_documents)
-    manifest = _manifest(output, plan, vocabulary, written)
-    if not manifest.num_examples:
+    maker = ExampleMaker(vocabulary, config)
+    corpora = find_corpora(input, tfds, weights)
+    work = _Work(output, work_folder, config, vocabulary, corpora)
+    try:
+        plan = work.begin(overwrite, progress)
+        vocabulary.save(tf.io.gfile.join(output, VOCABULARY_FILE))
+        counts = _make_units(plan, maker, work, workers, progress)
+        shards = _make_shards(plan, work, workers, progress)
+    except tf.errors.OpError as error:
         raise InputError(
-            f"No training example came out of the {sum(plan.documents.values())} documents: their "
-            f"text has no tokens; see that the files are text in UTF-8."
+            f"{output} or {work.folder} cannot be written to: {error.message}; see that there is "
+            f"space and permission, and run again, which goes on where this ended."
+        ) from error
+    manifest = _manifest(output, plan, vocabulary, counts, shards)
+    if not manifest.num_examples:
+        work.clear()
+        total = sum(map(plan.num_documents, documents.SPLITS))
+        raise InputError(
+            f"No training example came out of the {total} documents: their text has no tokens; see "
+            f"that it is in UTF-8 and that input_format is its format."
         )
     manifest.save()
+    work.end()
     return manifest
 
 
-def summary(manifest: Manifest, seconds: float) -> str:
-    """Returns a table of what was prepared, for people.
+class _Work:
+    """The folder of what is not finished yet, and what it says of itself.
 
-    Args:
-        manifest: Manifest.
-        seconds: float. What the preparation took.
+    Attributes:
+        output: str. Local or gs:// folder of the records.
+        folder: str. Local or gs:// folder of what they are made from.
     """
-    splits = [(manifest.train_counts, manifest.train)]
-    titles = ["", "train"]
-    if manifest.validation:
-        splits.append((manifest.validation_counts, manifest.validation))
-        titles.append("validation")
-    config = manifest.config
-    rows = [titles]
 
-    def add(title: str, value: Callable[[Counts], str]) -> None:
-        rows.append([title, *(value(counts) for counts, _ in splits)])
-
-    add("documents", lambda c: f"{c.documents:,}")
-    add("sentences", lambda c: f"{c.sentences:,}")
-    add("dropped documents / sentences", lambda c: f"{c.dropped_documents} / {c.dropped_sentences}")
-    add("tokens", lambda c: f"{c.tokens:,}")
-    add("unknown tokens", lambda c: _percent(c.unknown_tokens, c.tokens))
-    add(f"examples ({config.dupe_factor} passes)", lambda c: f"{c.examples:,}")
-    add(f"mean length (of {config.sequence_length})", lambda c: f"{c.mean_length:.1f}")
-    add("padding", lambda c: f"{c.padding_share(config.sequence_length):.1%}")
-    add("with a short target length", lambda c: _percent(c.short_examples, c.examples))
-    add("random next sentence", lambda c: f"{c.random_next_share:.1%}")
-    add(
-        f"predictions per example (at most {config.max_predictions})",
-        lambda c: f"{c.masks_per_example:.1f}",
-    )
-    add(
-        "of them [MASK] / kept / random",
-        lambda c: " / ".join(
-            _percent(part, c.predictions)
-            for part in (c.predictions_masked, c.predictions_kept, c.predictions_random)
-        ),
-    )
-    rows.append(["shards", *(f"{len(shards):,}" for _, shards in splits)])
-    rows.append(
-        ["megabytes", *(f"{sum(s.bytes for s in shards) / 1e6:,.1f}" for _, shards in splits)]
-    )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            value.rjust(width) if column else value.ljust(width)
-            for column, (value, width) in enumerate(zip(row, widths, strict=True))
+    def __init__(
+        self,
+        output: str,
+        folder: str | None,
+        config: DataConfig,
+        vocabulary: Vocabulary,
+        corpora: tuple[Corpus, ...],
+    ):
+        self.output = output
+        self.folder = folder or _default_work_folder(output)
+        self._config = config
+        self._corpora = corpora
+        # Through JSON, as it will be compared with what was read from there.
+        self._identity = json.loads(
+            json.dumps(
+                {
+                    "version": _WORK_VERSION,
+                    "output": output,
+                    "settings": to_dict(config),
+                    "vocabulary": vocabulary.sha256,
+                    "corpora": [{**fingerprint(c), "weight": c.weight} for c in corpora],
+                }
+            )
         )
-        for row in rows
+
+    def begin(self, overwrite: bool, progress: bool) -> documents.CorpusPlan:
+        """Checks both folders, and returns the plan that is there or makes one.
+
+        Raises:
+            InputError: If the output holds records, or those of another preparation were begun.
+        """
+        if tf.io.gfile.exists(self.output) and not tf.io.gfile.isdir(self.output):
+            raise InputError(f"The output {self.output!r} is a file; name a folder.")
+        begun = None if overwrite else self._read(_PLAN_FILE)
+        earlier = _earlier_files(self.output)
+        has_manifest = bool(earlier) and os.path.basename(earlier[0]) == MANIFEST_FILE
+        if earlier and not overwrite and (has_manifest or begun is None):
+            raise InputError(
+                f"{self.output!r} already holds records ({os.path.basename(earlier[0])} and "
+                f"{len(earlier) - 1} more files); name another folder, or replace them with "
+                f"--overwrite."
+            )
+        if begun is not None:
+            different = _first_difference(begun["identity"], self._identity)
+            if different:
+                raise InputError(
+                    f"{self.folder!r} holds a preparation that did not finish and that differs in "
+                    f"{different}; give the same again to go on with it, or start afresh with "
+                    f"--overwrite."
+                )
+            return documents.CorpusPlan.from_json(begun["plan"], self._corpora, self._config)
+        plan = documents.plan_corpora(self._corpora, self._config, progress)
+        self.clear()
+        tf.io.gfile.makedirs(self.output)
+        tf.io.gfile.makedirs(self.folder)
+        self.write(_PLAN_FILE, {"identity": self._identity, "plan": plan.to_json()})
+        return plan
+
+    def clear(self) -> None:
+        """Removes the records, and what there is of them."""
+        # The manifest goes first: without it, what is left counts as incomplete.
+        for path in _earlier_files(self.output):
+            tf.io.gfile.remove(path)
+        self.end()
+
+    def end(self) -> None:
+        """Removes the folder."""
+        if tf.io.gfile.isdir(self.folder):
+            # The plan goes first: without it, what is left is not gone on with.
+            if tf.io.gfile.exists(self._path(_PLAN_FILE)):
+                tf.io.gfile.remove(self._path(_PLAN_FILE))
+            tf.io.gfile.rmtree(self.folder)
+
+    def unit_file(self, unit: int) -> str:
+        """Path of a unit's examples."""
+        return self._path(f"unit-{unit:05d}")
+
+    def unit_counts(self, unit: int) -> Counts | None:
+        """The counts of a unit whose file is there, or None."""
+        values = self._read(f"unit-{unit:05d}.json")
+        return None if values is None else Counts(**values)
+
+    def shard(self, name: str) -> Shard | None:
+        """The entry of a shard that is complete, or None."""
+        values = self._read(f"{name}.json")
+        if values is None:
+            return None
+        path = tf.io.gfile.join(self.output, name)
+        if not tf.io.gfile.exists(path) or tf.io.gfile.stat(path).length != values["bytes"]:
+            return None
+        return Shard(**{**values, "length_counts": tuple(values["length_counts"])})
+
+    def write(self, name: str, values: Any) -> None:
+        """Writes a file of JSON that has its name only when it is whole."""
+        path = self._path(name)
+        with tf.io.gfile.GFile(f"{path}.partial", "w") as file:
+            file.write(json.dumps(values))
+        tf.io.gfile.rename(f"{path}.partial", path, overwrite=True)
+
+    def _read(self, name: str) -> Any:
+        try:
+            with tf.io.gfile.GFile(self._path(name), "r") as file:
+                return json.loads(file.read())
+        except tf.errors.NotFoundError:
+            return None
+
+    def _path(self, name: str) -> str:
+        return tf.io.gfile.join(self.folder, name)
+
+
+def _make_units(
+    plan: documents.CorpusPlan, maker: ExampleMaker, work: _Work, workers: int, progress: bool
+) -> list[Counts]:
+    """Makes the unit files that are missing; returns the counts of all units."""
+    counts = {number: work.unit_counts(number) for number in range(len(plan.units))}
+    done = {number for number, found in counts.items() if found is not None}
+
+    def make(
+        task: tuple[int, list[documents.Block]], should_stop: Callable[[], bool]
+    ) -> tuple[int, Counts]:
+        number, blocks = task
+        batches = [batch for block in blocks for batch in maker.make(block, should_stop)]
+        spill.write_unit(work.unit_file(number), batches, plan.num_shards[plan.units[number].split])
+        total = sum((batch.counts for batch in batches), Counts())
+        work.write(f"unit-{number:05d}.json", dataclasses.asdict(total))
+        return number, total
+
+    def size(number: int) -> int:
+        unit = plan.units[number]
+        return plan.end_document(unit) - plan.first_document(unit)
+
+    with tqdm(
+        total=sum(map(plan.num_documents, documents.SPLITS)),
+        initial=sum(map(size, done)),
+        desc=f"Making examples with {workers} worker{'s'[: workers > 1]}",
+        unit="doc",
+        disable=not progress,
+    ) as bar:
+        if len(done) < len(plan.units):
+            for number, found in _in_threads(make, documents.read_units(plan, done), workers):
+                counts[number] = found
+                bar.update(size(number))
+    return [counts[number] for number in range(len(plan.units))]
+
+
+def _make_shards(
+    plan: documents.CorpusPlan, work: _Work, workers: int, progress: bool
+) -> dict[str, list[Shard]]:
+    """Makes the shards that are missing; returns the entries of all."""
+    tasks = [
+        (split, index) for split in documents.SPLITS for index in range(plan.num_shards[split])
     ]
-    examples = manifest.num_examples + manifest.num_validation_examples
-    lines.append(f"{examples:,} examples in {seconds:.1f} s ({examples / seconds:,.0f} per second)")
-    return "\n".join(line.rstrip() for line in lines)
+
+    def make(
+        task: tuple[str, int], should_stop: Callable[[], bool]
+    ) -> tuple[tuple[str, int], Shard]:
+        split, index = task
+        name = shard_name(split, index, plan.num_shards[split])
+        shard = work.shard(name)
+        if shard is None and not should_stop():
+            units = [n for n, unit in enumerate(plan.units) if unit.split == split]
+            content = spill.read_shard([work.unit_file(number) for number in units], index)
+            shard = write_shard(work.output, name, content, plan.config.sequence_length)
+            work.write(f"{name}.json", dataclasses.asdict(shard))
+        return task, shard
+
+    shards: dict[tuple[str, int], Shard] = {}
+    with tqdm(
+        total=len(tasks), desc="Shuffling into shards", unit="shard", disable=not progress
+    ) as bar:
+        for task, shard in _in_threads(make, tasks, workers):
+            shards[task] = shard
+            bar.update()
+    return {
+        split: [shards[split, index] for index in range(plan.num_shards[split])]
+        for split in documents.SPLITS
+    }
 
 
-def _percent(part: int, whole: int) -> str:
-    return f"{part / whole:.1%}" if whole else "-"
+def _in_threads(
+    function: Callable[[_Task, Callable[[], bool]], _Result],
+    tasks: Iterable[_Task],
+    workers: int,
+) -> Iterator[_Result]:
+    """Calls `function` with each task, and yields what it returns as it comes.
+
+    One task more than there are workers is in memory, so that none waits. The second argument of
+    `function` tells it when to give up.
+    """
+    stop = threading.Event()
+    with concurrent.futures.ThreadPoolExecutor(workers) as executor:
+        pending: set[concurrent.futures.Future] = set()
+        try:
+            for task in tasks:
+                pending.add(executor.submit(function, task, stop.is_set))
+                if len(pending) > workers:
+                    done, pending = concurrent.futures.wait(
+                        pending, return_when=concurrent.futures.FIRST_COMPLETED
+                    )
+                    yield from (future.result() for future in done)
+            yield from (future.result() for future in concurrent.futures.as_completed(pending))
+        except BaseException:
+            stop.set()
+            executor.shutdown(cancel_futures=True)
+            raise
 
 
-def _check_settings(config: DataConfig, workers: int | None) -> None:
-    if workers is not None and workers < 1:
-        raise InputError(f"workers must be at least 1. Received: {workers}.")
-    maskable = config.sequence_length - NUM_SPECIALS
-    if config.max_predictions > maskable:
-        raise InputError(
-            f"max_predictions must be at most {maskable}, the tokens that sequence_length="
-            f"{config.sequence_length} leaves beside the {NUM_SPECIALS} special ones. Received: "
-            f"{config.max_predictions}."
-        )
+def _num_cores() -> int:
+    # Where a process may use some of the cores only, as in a container, those are what counts.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _default_work_folder(output: str) -> str:
+    if "://" not in output:
+        return os.path.join(output, WORK_FOLDER)
+    name = hashlib.sha256(output.encode("utf-8")).hexdigest()[:12]
+    return os.path.join(tempfile.gettempdir(), f"kbt-prepare-{name}")
 
 
 def _earlier_files(output: str) -> list[str]:
@@ -197,131 +361,51 @@ def _earlier_files(output: str) -> list[str]:
     return [path for name in patterns for path in tf.io.gfile.glob(tf.io.gfile.join(output, name))]
 
 
-def _check_output(output: str, overwrite: bool) -> None:
-    if tf.io.gfile.exists(output) and not tf.io.gfile.isdir(output):
-        raise InputError(f"The output {output!r} is a file; name a folder.")
-    earlier = _earlier_files(output)
-    if earlier and not overwrite:
-        raise InputError(
-            f"{output!r} already holds records ({os.path.basename(earlier[0])} and "
-            f"{len(earlier) - 1} more files); name another folder, or replace them with "
-            f"--overwrite."
-        )
-
-
-def _clear(output: str) -> None:
-    try:
-        tf.io.gfile.makedirs(output)
-        # The manifest goes first: without it, what is left counts as incomplete.
-        for path in _earlier_files(output):
-            tf.io.gfile.remove(path)
-    except tf.errors.OpError as error:
-        raise InputError(
-            f"The output folder {output!r} cannot be written to: {error.message}"
-        ) from error
-
-
-def _num_workers(plan: documents.CorpusPlan, workers: int | None) -> int:
-    shards = sum(plan.num_shards(split) for split in documents.SPLITS)
-    if workers is not None:
-        return min(workers, shards)
-    # Where a process may use some of the cores only, as in a container, those are what counts.
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    worthwhile = plan.characters * plan.config.dupe_factor // CHARACTERS_PER_WORKER
-    return max(1, min(cores, shards, worthwhile))
+def _first_difference(before: Any, now: Any, name: str = "") -> str:
+    """Where two JSON values differ first, and how; empty if they do not."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted({*before, *now}):
+            inner = f"{name}.{key}" if name else key
+            if found := _first_difference(before.get(key), now.get(key), inner):
+                return found
+        return ""
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for place, values in enumerate(zip(before, now, strict=True)):
+            if found := _first_difference(*values, f"{name}.{place}"):
+                return found
+        return ""
+    return "" if before == now else f"{name} ({before!r} then, {now!r} now)"
 
 
 def _manifest(
     output: str,
     plan: documents.CorpusPlan,
     vocabulary: Vocabulary,
-    written: list[WrittenShard],
+    unit_counts: Sequence[Counts],
+    shards: dict[str, list[Shard]],
 ) -> Manifest:
-    by_split = {
-        split: sorted((w for w in written if w.split == split), key=lambda w: w.index)
-        for split in documents.SPLITS
-    }
-    shards = {split: tuple(w.shard for w in results) for split, results in by_split.items()}
-    counts = {
-        split: sum((w.counts for w in results), Counts()) for split, results in by_split.items()
-    }
+    counts = dict.fromkeys(documents.SPLITS, Counts())
+    for unit, found in zip(plan.units, unit_counts, strict=True):
+        counts[unit.split] += found
     return Manifest(
         directory=output,
         config=plan.config,
-        input_files=plan.paths,
+        corpora=tuple(
+            CorpusEntry(
+                corpus.name,
+                corpus.weight,
+                corpus.files,
+                sum(found.documents.values()),
+                found.sentences,
+                found.characters,
+                found.dropped,
+            )
+            for corpus, found in zip(plan.corpora, plan.counts, strict=True)
+        ),
         vocabulary_size=len(vocabulary),
         vocabulary_sha256=vocabulary.sha256,
-        train=shards[documents.TRAIN],
-        validation=shards[documents.VALIDATION],
+        train=tuple(shards[documents.TRAIN]),
+        validation=tuple(shards[documents.VALIDATION]),
         train_counts=counts[documents.TRAIN],
         validation_counts=counts[documents.VALIDATION],
     )
-
-
-def _in_processes(
-    shards: Iterator[documents.ShardText], workers: int, arguments: tuple[str, DataConfig, str]
-) -> Iterator[WrittenShard]:
-    """Yields results as they come, with at most two shards for each worker handed out."""
-    # TensorFlow's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    with concurrent.futures.ProcessPoolExecutor(
-        workers, context, _start_worker, (stop, *arguments)
-    ) as executor:
-        pending: set[concurrent.futures.Future] = set()
-        try:
-            for shard in shards:
-                pending.add(_without_interrupts(lambda s=shard: executor.submit(_work, s)))
-                if len(pending) == 2 * workers:
-                    done, pending = concurrent.futures.wait(
-                        pending, return_when=concurrent.futures.FIRST_COMPLETED
-                    )
-                    yield from (future.result() for future in done)
-            yield from (future.result() for future in concurrent.futures.as_completed(pending))
-        except BrokenProcessPool as error:
-            raise InputError(
-                "A worker process ended without an answer, perhaps for lack of memory; run again "
-                "with fewer --workers, a smaller blocks_per_shard or, from a script of your own, "
-                'under `if __name__ == "__main__":`.'
-            ) from error
-        except BaseException:
-            stop.set()
-            executor.shutdown(cancel_futures=True)
-            raise
-
-
-def _without_interrupts(call: Callable[[], _Result]) -> _Result:
-    """Calls with Ctrl-C held back, which a process started meanwhile inherits for its whole life.
-
-    Ctrl-C goes to all processes of a terminal; the workers would each end with a traceback, while
-    it is for the main process to end them.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        return call()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _start_worker(stop: Event, vocab: str, config: DataConfig, output: str) -> None:
-    def follow_parent() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    # A parent that is killed cannot end its workers, which would wait for work for ever.
-    threading.Thread(target=follow_parent, daemon=True).start()
-    # The processes are the parallelism; and an accelerator is not for them to claim.
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    tf.config.set_visible_devices([], "GPU")
-    global _worker
-    _worker = ShardWriter(Vocabulary.load(vocab), config, output, stop.is_set)
-
-
-_worker: ShardWriter | None = None
-
-
-def _work(text: documents.ShardText) -> WrittenShard:
-    return _worker.write(text)

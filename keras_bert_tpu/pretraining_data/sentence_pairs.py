@@ -1,4 +1,4 @@
-"""Pairs of text parts for next-sentence prediction, by the rules of Google's BERT.
+"""Pairs of text parts for next-sentence prediction (BERT) and sentence order (ALBERT).
 
 The rules are those of `create_instances_from_document` and `truncate_seq_pair` in Google's
 `create_pretraining_data.py` (BERT paper, section 3.1 and appendix A.2). The tokens of a block lie
@@ -8,7 +8,8 @@ indices, and tokens are copied once, for many examples at a time. numpy only.
 
 import bisect
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,15 +27,25 @@ class TokenBlock:
             the end. No sentence is empty.
         document_starts: int64 array [documents + 1]. Where each document starts in
             `sentence_starts`, and the end. No document is empty.
+        document_numbers: int64 array [documents]. Which documents of the block as it was given
+            these are.
+        continues_word: int32 array [tokens], or None. 1 where a piece continues the word before
+            it; given if that does not follow from the piece.
     """
 
     token_ids: np.ndarray
     sentence_starts: np.ndarray
     document_starts: np.ndarray
+    document_numbers: np.ndarray
+    continues_word: np.ndarray | None = None
 
     @classmethod
     def from_ragged(
-        cls, token_ids: np.ndarray, row_splits: np.ndarray, sentences: Sequence[int]
+        cls,
+        token_ids: np.ndarray,
+        row_splits: np.ndarray,
+        sentences: Sequence[int],
+        continues_word: np.ndarray | None = None,
     ) -> "TokenBlock":
         """Builds a block, leaving out sentences and then documents that have no tokens.
 
@@ -42,6 +53,7 @@ class TokenBlock:
             token_ids: int array [tokens]. Values of the ragged tensor of all sentences.
             row_splits: int array [rows + 1]. Its row splits.
             sentences: For each document, how many of the rows are its own.
+            continues_word: int array [tokens] or None.
         """
         row_splits = np.asarray(row_splits, np.int64)
         keep = np.diff(row_splits) > 0
@@ -53,6 +65,8 @@ class TokenBlock:
             # An empty row starts where the next one does, so dropping its start drops the row.
             np.append(row_splits[:-1][keep], row_splits[-1]),
             np.unique(document_starts),
+            np.flatnonzero(np.diff(document_starts)),
+            None if continues_word is None else np.asarray(continues_word, np.int32),
         )
 
     @property
@@ -75,16 +89,19 @@ class SentencePairs:
         a_end: int64 array [pairs]. One past its last token.
         b_start: int64 array [pairs]. First token of part b.
         b_end: int64 array [pairs]. One past its last token.
-        is_random_next: bool array [pairs]. Whether part b is from another document.
-        is_short: bool array [pairs]. Whether the target length of its document was drawn at random.
+        label: int64 array [pairs]. The next-sentence label: 1 if part b is from another document
+            or, for sentence order, if the parts are swapped.
+        is_short: int64 array [pairs]. 1 if the target length of its document was drawn at random.
+        document: int64 array [pairs]. The document of the block whose sentences were gathered.
     """
 
     a_start: np.ndarray
     a_end: np.ndarray
     b_start: np.ndarray
     b_end: np.ndarray
-    is_random_next: np.ndarray
+    label: np.ndarray
     is_short: np.ndarray
+    document: np.ndarray
 
     def __len__(self) -> int:
         return len(self.a_start)
@@ -103,7 +120,7 @@ def make_pairs(
     random_next_rate: float,
     rng: np.random.Generator,
 ) -> SentencePairs:
-    """Goes once over the documents of a block and cuts them into pairs.
+    """Goes once over the documents of a block and cuts them into pairs for next sentences.
 
     For each document the target length is sequence_length - 3 or, with probability
     `short_sequence_rate`, a random one from 2 up to that (drawn once for the document, as in
@@ -135,25 +152,22 @@ def make_pairs(
     starts = block.sentence_starts.tolist()
     documents = block.document_starts.tolist()
     capacity = sequence_length - NUM_SPECIALS
-    rows: list[tuple[int, int, int, int, bool, bool]] = []
+    draw = uniform_draws(rng)
+    rows: list[tuple[int, ...]] = []
     for document in range(block.num_documents):
-        target = capacity
-        is_short = bool(rng.random() < short_sequence_rate)
-        if is_short:
-            target = int(rng.integers(2, capacity + 1))
+        target, is_short = draw_target(draw, capacity, short_sequence_rate)
         sentence, document_end = documents[document], documents[document + 1]
         while sentence < document_end:
             gathered_end = _reach(starts, sentence, document_end, target)
-            a_end = sentence + 1
-            if gathered_end - sentence >= 2:
-                a_end = sentence + int(rng.integers(1, gathered_end - sentence))
-            is_random = gathered_end - sentence == 1 or bool(rng.random() < random_next_rate)
+            a_end = _split(draw, sentence, gathered_end)
+            is_random = gathered_end - sentence == 1 or draw() < random_next_rate
             part_a = starts[sentence], starts[a_end]
             if is_random:
                 # One of the others, each as likely: the own number is skipped.
-                other = int(rng.integers(0, block.num_documents - 1))
+                other = draw_below(draw, block.num_documents - 1)
                 other += other >= document
-                b_start = int(rng.integers(documents[other], documents[other + 1]))
+                first = documents[other]
+                b_start = first + draw_below(draw, documents[other + 1] - first)
                 wanted = target - (part_a[1] - part_a[0])
                 b_end = _reach(starts, b_start, documents[other + 1], wanted)
                 part_b = starts[b_start], starts[b_end]
@@ -161,9 +175,97 @@ def make_pairs(
             else:
                 part_b = starts[a_end], starts[gathered_end]
                 sentence = gathered_end
-            rows.append((*_truncate(part_a, part_b, capacity, rng), is_random, is_short))
-    columns = np.array(rows, np.int64).reshape(-1, 6).T
-    return SentencePairs(*columns[:4], columns[4].astype(bool), columns[5].astype(bool))
+            parts = _truncate(part_a, part_b, capacity, draw)
+            rows.append((*parts, is_random, is_short, document))
+    return _to_pairs(rows)
+
+
+def make_order_pairs(
+    block: TokenBlock,
+    *,
+    sequence_length: int,
+    short_sequence_rate: float,
+    swap_rate: float,
+    rng: np.random.Generator,
+) -> SentencePairs:
+    """Goes once over the documents of a block and cuts them into pairs for sentence order.
+
+    The rule is that of ALBERT (arXiv 1909.11942, section 3.1): both parts are consecutive, and
+    with probability `swap_rate` the later one comes first, with label 1. Sentences are gathered as
+    in `make_pairs`. A sentence that is gathered alone is cut in two at a random token, and is left
+    out if it has one token only.
+
+    Args:
+        block: TokenBlock. At least one document.
+        sequence_length: int. Tokens of an example, special tokens included.
+        short_sequence_rate: float.
+        swap_rate: float.
+        rng: numpy Generator.
+
+    Returns:
+        SentencePairs in the order of the documents, as from `make_pairs`.
+    """
+    starts = block.sentence_starts.tolist()
+    documents = block.document_starts.tolist()
+    capacity = sequence_length - NUM_SPECIALS
+    draw = uniform_draws(rng)
+    rows: list[tuple[int, ...]] = []
+    for document in range(block.num_documents):
+        target, is_short = draw_target(draw, capacity, short_sequence_rate)
+        sentence, document_end = documents[document], documents[document + 1]
+        while sentence < document_end:
+            gathered_end = _reach(starts, sentence, document_end, target)
+            first, end = starts[sentence], starts[gathered_end]
+            if gathered_end - sentence >= 2:
+                middle = starts[_split(draw, sentence, gathered_end)]
+            else:
+                middle = _split(draw, first, end)
+            sentence = gathered_end
+            if middle == end:
+                continue
+            is_swapped = draw() < swap_rate
+            parts = _truncate((first, middle), (middle, end), capacity, draw)
+            if is_swapped:
+                parts = (*parts[2:], *parts[:2])
+            rows.append((*parts, is_swapped, is_short, document))
+    return _to_pairs(rows)
+
+
+def uniform_draws(rng: np.random.Generator) -> Callable[[], float]:
+    """Returns a function that gives a number in [0, 1), faster than `rng.random()` does."""
+
+    def numbers() -> Iterator[float]:
+        while True:
+            yield from rng.random(1024).tolist()
+
+    return numbers().__next__
+
+
+def draw_below(draw: Callable[[], float], limit: int) -> int:
+    """Draws an integer from 0 to `limit` - 1."""
+    return int(draw() * limit)
+
+
+def draw_target(
+    draw: Callable[[], float], capacity: int, short_sequence_rate: float
+) -> tuple[int, bool]:
+    """Draws a target length in tokens, and says whether it is a short one.
+
+    "We *usually* want to fill up the entire sequence", as Google's code has it, but sometimes want
+    shorter ones, "to minimize the mismatch between pre-training and fine-tuning".
+    """
+    if draw() < short_sequence_rate:
+        return 2 + draw_below(draw, capacity - 1), True
+    return capacity, False
+
+
+def _split(draw: Callable[[], float], first: int, end: int) -> int:
+    """A random place between two of the entries from `first` to `end`; `end` if there is one."""
+    return first + 1 + draw_below(draw, end - first - 1)
+
+
+def _to_pairs(rows: list[tuple[int, ...]]) -> SentencePairs:
+    return SentencePairs(*np.array(rows, np.int64).reshape(-1, 7).T)
 
 
 def _reach(starts: list[int], first: int, end: int, length: int) -> int:
@@ -175,7 +277,10 @@ def _reach(starts: list[int], first: int, end: int, length: int) -> int:
 
 
 def _truncate(
-    part_a: tuple[int, int], part_b: tuple[int, int], capacity: int, rng: np.random.Generator
+    part_a: tuple[int, int],
+    part_b: tuple[int, int],
+    capacity: int,
+    draw: Callable[[], float],
 ) -> tuple[int, int, int, int]:
     """Takes tokens away, one at a time, until the parts have `capacity` together.
 
@@ -188,36 +293,62 @@ def _truncate(
     excess = a_length + b_length - capacity
     if excess <= 0:
         return a_start, a_end, b_start, b_end
-    from_front = rng.random(excess) < 0.5
     # The longer part loses all until both are equal; from there b and a lose one in turn.
     until_equal = min(abs(a_length - b_length), excess)
-    from_a = np.zeros(excess, bool)
-    from_a[:until_equal] = a_length > b_length
-    from_a[until_equal + 1 :: 2] = True
-    a_lost = int(np.count_nonzero(from_a))
-    a_front = int(np.count_nonzero(from_front & from_a))
-    b_front = int(np.count_nonzero(from_front)) - a_front
+    a_lost = (excess - until_equal) // 2
+    if a_length > b_length:
+        a_lost += until_equal
+    b_lost = excess - a_lost
+    a_front, b_front = _heads(draw, a_lost), _heads(draw, b_lost)
     return (
         a_start + a_front,
         a_end - (a_lost - a_front),
         b_start + b_front,
-        b_end - (excess - a_lost - b_front),
+        b_end - (b_lost - b_front),
     )
 
 
+def _heads(draw: Callable[[], float], tosses: int) -> int:
+    """How many of so many tosses of a coin show heads."""
+    heads = 0
+    while tosses > 0:
+        # The leading bits of a float in [0, 1) are random; it has 53.
+        at_once = min(tosses, 48)
+        heads += int(draw() * (1 << at_once)).bit_count()
+        tosses -= at_once
+    return heads
+
+
+class JoinedRows(NamedTuple):
+    """Rows with their special tokens, padded to one length.
+
+    Attributes:
+        token_ids: int32 array [n, sequence_length].
+        segment_ids: int32 array [n, sequence_length]. 0 up to the first [SEP] and on padding, 1
+            from there to the second.
+        padding_mask: int32 array [n, sequence_length]. 1 = real token.
+        continues_word: int32 array [n, sequence_length], or None. As in the block.
+    """
+
+    token_ids: np.ndarray
+    segment_ids: np.ndarray
+    padding_mask: np.ndarray
+    continues_word: np.ndarray | None
+
+
 def join_pairs(
-    token_ids: np.ndarray,
+    block: TokenBlock,
     pairs: SentencePairs,
     *,
     sequence_length: int,
     cls_id: int,
     sep_id: int,
     pad_id: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> JoinedRows:
     """Writes each pair as [CLS] part_a [SEP] part_b [SEP], padded to a fixed length.
 
     Args:
-        token_ids: int32 array [tokens]. Of the block that the pairs are from.
+        block: TokenBlock. What the pairs are from.
         pairs: SentencePairs. With n pairs.
         sequence_length: int. Must hold the longest of them.
         cls_id: int.
@@ -225,8 +356,7 @@ def join_pairs(
         pad_id: int.
 
     Returns:
-        Three int32 arrays [n, sequence_length]: token_ids, segment_ids (0 up to the first [SEP]
-        and on padding, 1 from there to the second) and padding_mask (1 = real token).
+        JoinedRows of n rows.
     """
     position = np.arange(sequence_length)[None, :]
     first_sep = (1 + pairs.a_end - pairs.a_start)[:, None]
@@ -238,12 +368,18 @@ def join_pairs(
         pairs.a_start[:, None] + position - 1,
     )
     is_real = position <= second_sep
-    joined = np.take(token_ids, source, mode="clip")
+    is_sep = (position == first_sep) | (position == second_sep)
+    joined = np.take(block.token_ids, source, mode="clip")
     joined[:, 0] = cls_id
-    joined[(position == first_sep) | (position == second_sep)] = sep_id
+    joined[is_sep] = sep_id
     joined[~is_real] = pad_id
-    return (
+    continues_word = None
+    if block.continues_word is not None:
+        continues_word = np.take(block.continues_word, source, mode="clip")
+        continues_word[is_sep | ~is_real | (position == 0)] = 0
+    return JoinedRows(
         joined.astype(np.int32),
         (in_b & is_real).astype(np.int32),
         is_real.astype(np.int32),
+        continues_word,
     )

@@ -6,39 +6,78 @@ import time
 
 from absl import flags
 
-from keras_bert_tpu.config import DataConfig
+from keras_bert_tpu.config import (
+    DUPLICATES,
+    INPUT_FORMATS,
+    MASKS,
+    OBJECTIVES,
+    REPLACEMENTS,
+    DataConfig,
+    InputError,
+)
+from keras_bert_tpu.dataclass_yaml import from_dict
 from keras_bert_tpu.scripts import app
 
 PROGRAM = "kbt-prepare"
 
-USAGE = """Makes pre-training records of text: sentence pairs with masked words, in TFRecord shards.
+USAGE = """Makes pre-training records of text, in TFRecord shards as those of Google's BERT.
 
   kbt-prepare --input='corpus/*.txt.gz' --output=records --vocab=vocab.txt
   kbt-prepare --input='corpus/*.txt.gz' --output=records_512 --vocab=vocab.txt \\
       --sequence_length=512 --max_predictions=76
+  kbt-prepare --input='wiki/*.jsonl.gz,books/*.jsonl.gz' --weights=1,2 --vocab=vocab.txt \\
+      --output=gs://bucket/records --objective=mlm --masks=dynamic --dupe_factor=1
 
-The text has one sentence on a line and a blank line between documents. The records have the
-feature names of Google's BERT. The same text and seed give the same bytes for any number of
-workers. manifest.json, written last, says what the folder holds."""
+The text has one sentence on a line and a blank line between documents, or see --input_format. The
+same text and seed give the same bytes for any number of workers. A preparation that was stopped
+goes on when the same command is given again. manifest.json, written last, says what the folder
+holds; kbt-inspect shows it."""
 
 _HELP = {
-    "sequence_length": "Tokens in an example, [CLS] and both [SEP] included.",
+    "objective": "What the examples are for: masked words and next sentences (mlm+nsp, as BERT), "
+    "masked words in full rows of sentences (mlm, as RoBERTa), masked words and the order of two "
+    "parts (mlm+sop, as ALBERT).",
+    "sequence_length": "Tokens in an example, special tokens included.",
     "max_predictions": "Largest number of masked positions in an example.",
     "mask_rate": "Share of the tokens (specials counted in the length) that are masked.",
-    "short_sequence_rate": "Share of the documents cut to a random, shorter target length.",
-    "random_next_rate": "Share of the pairs whose second part is from another document.",
+    "masks": "Written into the records (static), or drawn anew in each epoch of the training, "
+    "which also needs fewer passes over the corpus (dynamic).",
     "whole_word_mask": "Mask all pieces of a word together.",
+    "segmented_words": "The text has spaces between words of a script written without (Chinese), "
+    "and whole words are those.",
+    "max_ngram": "Longest run of words masked together.",
+    "replacement": "Draw [MASK], the original or a random piece for each piece (as BERT) or for "
+    "each word or run of words (gram, as Model Garden).",
+    "random_specials": "Let the random piece be a special token, too, as in BERT.",
+    "short_sequence_rate": "Share of the documents (of the rows, for mlm) cut to a random, shorter "
+    "target length.",
+    "random_next_rate": "Share of the pairs whose second part is from another document, or, for "
+    "mlm+sop, whose parts are swapped.",
     "dupe_factor": "How often the corpus is gone over, each time with other pairs and masks.",
-    "lower_case": "Lower-case and strip accents, as uncased vocabularies ask for.",
+    "lower_case": "Lower-case, as uncased vocabularies ask for.",
+    "strip_accents": "Take away accents. Default: as --lower_case.",
+    "added_tokens": "Pieces of the vocabulary that are found in the text as they stand, before it "
+    "is split into words.",
+    "input_format": "sentences: one on a line, a blank line between documents. documents: one on a "
+    "line. jsonl: an object with a document on a line. auto: by the name of the file.",
+    "text_field": "Name of the document's text in jsonl and in tensorflow-datasets.",
+    "min_characters": "Drop documents with fewer characters.",
+    "max_characters": "Drop documents with more characters; 0 drops none.",
+    "min_letter_share": "Drop documents with a smaller share of letters among their characters.",
+    "duplicates": "keep all documents, drop those that equal an earlier one (exact), or those that "
+    "nearly equal one, too (near; needs the extra [dedup]).",
+    "near_threshold": "Jaccard similarity from which on documents are near-duplicates.",
     "validation_rate": "Share of the documents that are held out; 0 holds out none.",
     "block_documents": "Documents in a block, from which random next sentences are drawn.",
-    "blocks_per_shard": "Blocks in a shard file; a worker has a whole shard in memory.",
+    "num_shards": "Files of training records; 0 chooses by the size of the corpus.",
     "seed": "All randomness derives from it.",
 }
-_DEFINE = {
-    int: flags.DEFINE_integer,
-    float: flags.DEFINE_float,
-    bool: flags.DEFINE_boolean,
+_CHOICES = {
+    "objective": OBJECTIVES,
+    "masks": MASKS,
+    "replacement": REPLACEMENTS,
+    "input_format": INPUT_FORMATS,
+    "duplicates": DUPLICATES,
 }
 
 
@@ -47,15 +86,31 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_list(
         "input", None, "Text files, plain or .gz: paths or quoted globs.", flag_values=values
     )
+    flags.DEFINE_multi_string(
+        "tfds",
+        [],
+        "Set of tensorflow-datasets to read, as NAME, NAME/CONFIG or NAME@SPLIT; may be repeated.",
+        flag_values=values,
+    )
+    flags.DEFINE_list(
+        "weights",
+        [],
+        "For each entry of --input, then of --tfds: how often it is gone over, times dupe_factor.",
+        flag_values=values,
+    )
     flags.DEFINE_string("output", None, "Folder for the records.", flag_values=values)
     flags.DEFINE_string("vocab", None, "Vocabulary, one piece on a line.", flag_values=values)
-    flags.mark_flags_as_required(["input", "output", "vocab"], flag_values=values)
+    flags.mark_flags_as_required(["output", "vocab"], flag_values=values)
     for field in dataclasses.fields(DataConfig):
-        _DEFINE[field.type](field.name, field.default, _HELP[field.name], flag_values=values)
+        _define_field(field, values)
     flags.DEFINE_integer(
-        "workers",
+        "workers", None, "Threads. Default: one for each core.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "work_folder",
         None,
-        "Worker processes. Default: one for each core, fewer for a small corpus.",
+        "Folder for unfinished work. Default: below a local output folder, else among the "
+        "machine's temporary files.",
         flag_values=values,
     )
     flags.DEFINE_boolean(
@@ -63,23 +118,63 @@ def define_flags(values: flags.FlagValues) -> None:
     )
 
 
+def _define_field(field: dataclasses.Field, values: flags.FlagValues) -> None:
+    arguments = (field.name, field.default, _HELP[field.name])
+    if field.name in _CHOICES:
+        flags.DEFINE_enum(
+            field.name, field.default, _CHOICES[field.name], _HELP[field.name], flag_values=values
+        )
+    elif field.type is int:
+        flags.DEFINE_integer(*arguments, flag_values=values)
+    elif field.type is float:
+        flags.DEFINE_float(*arguments, flag_values=values)
+    elif field.type is str:
+        flags.DEFINE_string(*arguments, flag_values=values)
+    elif field.type in (bool, bool | None):
+        flags.DEFINE_boolean(*arguments, flag_values=values)
+    else:
+        flags.DEFINE_list(field.name, list(field.default), _HELP[field.name], flag_values=values)
+
+
 def main() -> None:
     """Prepares the records, and prints what they are like and what to run next."""
     # Here, because importing TensorFlow takes seconds that --help should not.
     import tensorflow as tf
 
-    from keras_bert_tpu.pretraining_data.prepare import prepare, summary
+    from keras_bert_tpu.pretraining_data.prepare import prepare
+    from keras_bert_tpu.pretraining_data.summary import summary
 
     # Nothing here is for an accelerator, which may be in use by a training run.
     tf.config.set_visible_devices([], "GPU")
     values = flags.FLAGS
-    config = DataConfig(**{f.name: values[f.name].value for f in dataclasses.fields(DataConfig)})
+    config = from_dict(
+        DataConfig,
+        {field.name: values[field.name].value for field in dataclasses.fields(DataConfig)},
+    )
     start = time.perf_counter()
     manifest = prepare(
-        values.input, values.output, values.vocab, config, values.workers, values.overwrite
+        values.input,
+        values.output,
+        values.vocab,
+        config,
+        values.workers,
+        values.overwrite,
+        tfds=values.tfds,
+        weights=_weights(values.weights),
+        work_folder=values.work_folder,
     )
     print(summary(manifest, time.perf_counter() - start))
     print(f"Next: kbt-pretrain --data={shlex.quote(values.output)} --config=RUN.yaml --output=RUN")
+
+
+def _weights(texts: list[str]) -> list[float]:
+    try:
+        return [float(text) for text in texts]
+    except ValueError as error:
+        raise InputError(
+            f"--weights must be numbers separated by commas, for example 1,2.5. Received: "
+            f"{','.join(texts)}."
+        ) from error
 
 
 def run() -> None:

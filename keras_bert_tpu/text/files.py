@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -50,8 +51,9 @@ def expand_globs(patterns: str | Sequence[str]) -> list[str]:
 def read_lines(path: str) -> Iterator[bytes]:
     r"""Reads a text file line by line, in memory bounded by the longest line.
 
-    A file whose name ends with `.gz` is decompressed; it may have several gzip members. Lines end
-    with `\n` or `\r\n`; a UTF-8 byte order mark at the start of the file is dropped.
+    A file whose name ends with `.gz`, in any case, is decompressed; it may have several gzip
+    members. Lines end with `\n` or `\r\n`; a UTF-8 byte order mark at the start of the file is
+    dropped.
 
     Args:
         path: str. Local or gs:// path.
@@ -60,10 +62,11 @@ def read_lines(path: str) -> Iterator[bytes]:
         bytes. A line without its end. A last line without an end counts as a line.
 
     Raises:
-        InputError: If the file does not exist, or is not whole or not gzip though named `.gz`.
+        InputError: If the file does not exist or cannot be read to its end, or is not whole or not
+            gzip though named `.gz`.
     """
     pieces = _read_pieces(path)
-    if path.endswith(".gz"):
+    if path.lower().endswith(".gz"):
         pieces = _decompress(pieces, path)
     unfinished: list[bytes] = []
     is_first = True
@@ -77,6 +80,40 @@ def read_lines(path: str) -> Iterator[bytes]:
     last = b"".join(unfinished)
     if last:
         yield _clean_line(last, is_first)
+
+
+def describe_file(path: str) -> dict[str, Any]:
+    """Returns what tells a file from a changed one without reading it.
+
+    Args:
+        path: str. Local or gs:// path.
+
+    Returns:
+        Dict, plain JSON data: the "path", its length in "bytes" and, where the file system gives
+        it, the time of its last change in nanoseconds since 1970, "modified_ns".
+
+    Raises:
+        InputError: If there is no such file, or if it is a folder.
+    """
+    try:
+        found = tf.io.gfile.stat(path)
+    except tf.errors.NotFoundError as error:
+        raise InputError(f"There is no file {path!r}; check the path.") from error
+    except tf.errors.OpError as error:
+        raise InputError(f"{path!r} cannot be looked at: {error.message}") from error
+    if found.is_directory:
+        raise InputError(_folder_message(path))
+    facts = {"path": path, "bytes": int(found.length)}
+    if found.mtime_nsec > 0:
+        facts["modified_ns"] = int(found.mtime_nsec)
+    return facts
+
+
+def _folder_message(path: str) -> str:
+    return (
+        f"{path!r} cannot be read as a file; if it is a folder, name its files, for example "
+        f"{path.rstrip('/')}/*."
+    )
 
 
 def _clean_line(line: bytes, is_first: bool) -> bytes:
@@ -102,10 +139,9 @@ def _read_pieces(path: str) -> Iterator[bytes]:
     except tf.errors.NotFoundError as error:
         raise InputError(f"There is no file {path!r}; check the path.") from error
     except tf.errors.FailedPreconditionError as error:
-        raise InputError(
-            f"{path!r} cannot be read as a file; if it is a folder, name its files, for example "
-            f"{path.rstrip('/')}/*."
-        ) from error
+        raise InputError(_folder_message(path)) from error
+    except tf.errors.OpError as error:  # No permission; a bucket that stops answering.
+        raise InputError(f"{path!r} cannot be read to its end: {error.message}") from error
 
 
 def _decompress(pieces: Iterator[bytes], path: str) -> Iterator[bytes]:

@@ -1,10 +1,14 @@
 import collections
+import dataclasses
 import itertools
-import multiprocessing
 import os
 import pathlib
 import re
 import signal
+import subprocess
+import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -12,12 +16,14 @@ import tensorflow as tf
 
 import keras_bert_tpu
 from keras_bert_tpu.config import DataConfig, InputError
-from keras_bert_tpu.pretraining_data import documents
+from keras_bert_tpu.pretraining_data import documents, spill
 from keras_bert_tpu.pretraining_data import prepare as prepare_module
-from keras_bert_tpu.pretraining_data.manifest import Counts, Manifest, Shard
-from keras_bert_tpu.pretraining_data.prepare import prepare, summary
+from keras_bert_tpu.pretraining_data.corpora import find_corpora, read_documents
+from keras_bert_tpu.pretraining_data.manifest import CorpusEntry, Counts, Manifest, Shard
+from keras_bert_tpu.pretraining_data.prepare import prepare
 from keras_bert_tpu.pretraining_data.records import parse_examples
 from keras_bert_tpu.pretraining_data.sentence_pairs import TokenBlock, make_pairs
+from keras_bert_tpu.pretraining_data.summary import summary
 from keras_bert_tpu.text.tokenizer import BertTokenizer
 from keras_bert_tpu.text.vocabulary import SPECIAL_TOKENS, Vocabulary
 
@@ -54,11 +60,20 @@ def write_corpus(directory, num_documents, sentences=4, name="text.txt"):
 
 def read(manifest, split):
     """All examples of a split, parsed."""
-    files = [os.path.join(manifest.directory, shard.file) for shard in getattr(manifest, split)]
+    files = [manifest.path_of(shard) for shard in getattr(manifest, split)]
     records = [record.numpy() for record in tf.data.TFRecordDataset(files)]
     config = manifest.config
     parsed = parse_examples(tf.constant(records), config.sequence_length, config.max_predictions)
     return {name: value.numpy() for name, value in parsed.items()}
+
+
+def originals(examples):
+    """The token ids without masks."""
+    token_ids = examples["token_ids"].copy()
+    rows, places = np.nonzero(examples["mask_weights"])
+    positions = examples["mask_positions"][rows, places]
+    token_ids[rows, positions] = examples["mask_ids"][rows, places]
+    return token_ids
 
 
 class RealText:
@@ -66,7 +81,12 @@ class RealText:
 
     def __init__(self, directory, vocab):
         self.config = DataConfig(
-            dupe_factor=3, validation_rate=0.1, block_documents=12, sequence_length=64, seed=7
+            dupe_factor=3,
+            validation_rate=0.1,
+            block_documents=12,
+            sequence_length=64,
+            num_shards=3,
+            seed=7,
         )
         self.manifest = prepare(SAMPLE, str(directory), vocab, self.config, 1, progress=False)
         self.vocabulary = Vocabulary.load(vocab)
@@ -74,7 +94,7 @@ class RealText:
         self.splits = list(
             zip(
                 documents.HoldOut(0.1, 7).splits(),
-                documents.read_documents(SAMPLE),
+                read_documents(find_corpora(SAMPLE)[0], "sentences", "text"),
                 strict=False,
             )
         )
@@ -90,11 +110,7 @@ class RealText:
     def parts(self, split):
         """(part a, part b, label, total length), without masks, of every example."""
         examples = self.examples[split]
-        token_ids = examples["token_ids"].copy()
-        rows, places = np.nonzero(examples["mask_weights"])
-        token_ids[rows, examples["mask_positions"][rows, places]] = examples["mask_ids"][
-            rows, places
-        ]
+        token_ids = originals(examples)
         lengths = examples["padding_mask"].sum(axis=1)
         b_lengths = examples["segment_ids"].sum(axis=1)
         for row, length, b_length, (label,) in zip(
@@ -196,17 +212,32 @@ class TestRealText:
                         seen.add(places[0][0])
             assert seen == own
 
-    def test_examples_of_a_shard_are_mixed(self, real_text):
-        number = real_text.manifest.train[0].num_examples
-        found = []
-        for part_a, _, _, _ in itertools.islice(real_text.parts("train"), number):
-            places = real_text.places(part_a) if len(part_a) >= 8 else []
-            if len(places) == 1:
-                found.append(places[0][0])
-        assert len(set(found)) == 12  # The documents of its block, and no others.
-        # In the order in which they were made, nearly all would be beside one of their document.
-        beside = np.mean([a == b for a, b in itertools.pairwise(found)])
-        assert len(found) > 500 and beside < 0.25
+    def test_every_shard_is_a_random_sample_of_all_documents(self, real_text):
+        documents_of = {n for n, (split, _) in enumerate(real_text.splits) if split == "train"}
+        sizes = [shard.num_examples for shard in real_text.manifest.train]
+        parts = real_text.parts("train")
+        for size, shard in zip(sizes, real_text.manifest.train, strict=True):
+            # A third of some 3,000 examples: standard deviation 26.
+            assert abs(size - sum(sizes) / 3) < 110
+            found = []
+            for part_a, _, _, _ in itertools.islice(parts, size):
+                places = real_text.places(part_a) if len(part_a) >= 8 else []
+                if len(places) == 1:
+                    found.append(places[0][0])
+            assert set(found) == documents_of and shard.num_documents == len(documents_of)
+            # In the order in which they were made, nearly all would be beside one of their own.
+            beside = np.mean([a == b for a, b in itertools.pairwise(found)])
+            assert len(found) > 500 and beside < 0.1
+
+    def test_lengths_are_counted_for_each_shard(self, real_text):
+        lengths = real_text.examples["train"]["padding_mask"].sum(axis=1)
+        start = 0
+        for shard in real_text.manifest.train:
+            own = lengths[start : start + shard.num_examples]
+            start += shard.num_examples
+            # Bins of four tokens: 1 to 4, 5 to 8 and so on.
+            expected = [((own > 4 * k) & (own <= 4 * k + 4)).sum() for k in range(16)]
+            assert list(shard.length_counts) == expected
 
     def test_next_sentences_are_random_in_half_of_the_pairs_that_have_a_choice(self, real_text):
         labels = real_text.examples["train"]["next_sentence_label"]
@@ -302,7 +333,7 @@ class TestRealText:
             rng=np.random.default_rng(0),
         )
         assert len(pairs) > 45
-        ends = np.where(pairs.is_random_next, pairs.a_end, pairs.b_end)
+        ends = np.where(pairs.label, pairs.a_end, pairs.b_end)
         assert pairs.a_start[0] == 0 and ends[-1] == len(block.token_ids)
         np.testing.assert_array_equal(pairs.a_start[1:], ends[:-1])
 
@@ -328,24 +359,35 @@ class TestDeterminism:
         dupe_factor=2,
         validation_rate=0.2,
         block_documents=3,
-        blocks_per_shard=2,
+        num_shards=4,
         whole_word_mask=True,
     )
 
-    def test_any_number_of_workers_writes_the_same_bytes(self, tmp_path, vocab):
+    @pytest.mark.parametrize("objective", ["mlm+nsp", "mlm", "mlm+sop"])
+    def test_any_number_of_workers_writes_the_same_bytes(self, tmp_path, vocab, objective):
         text = write_corpus(tmp_path, 50)
-        for workers in (1, 2, 3):
+        config = dataclasses.replace(self.CONFIG, objective=objective)
+        for workers in (1, 2, 5):
             output = tmp_path / str(workers)
-            prepare(text, str(output), vocab, self.CONFIG, workers, progress=False)
+            prepare(text, str(output), vocab, config, workers, progress=False)
         first = contents(tmp_path / "1")
-        # 40 documents for training in 13 blocks in 7 shards; 10 for validation in 3 and 2.
-        assert len(first) == 7 + 2 + 2
+        assert len(first) == 4 + 1 + 2
         assert contents(tmp_path / "2") == first
-        assert contents(tmp_path / "3") == first
+        assert contents(tmp_path / "5") == first
+
+    def test_the_size_of_units_decides_nothing(self, tmp_path, vocab, monkeypatch):
+        text = write_corpus(tmp_path, 50)
+        for size in (1, 600, 10**9):
+            monkeypatch.setattr(documents, "UNIT_CHARACTERS", size)
+            prepare(text, str(tmp_path / str(size)), vocab, self.CONFIG, 2, progress=False)
+        first = contents(tmp_path / "1")
+        assert contents(tmp_path / "600") == first
+        assert contents(tmp_path / "1000000000") == first
 
     def test_the_seed_changes_the_records_and_nothing_else_does(self, tmp_path, vocab):
         text = write_corpus(tmp_path, 20)
-        configs = [DataConfig(sequence_length=32, validation_rate=0.2, seed=s) for s in (1, 1, 2)]
+        settings = {"sequence_length": 32, "validation_rate": 0.2}
+        configs = [DataConfig(**settings, seed=seed) for seed in (1, 1, 2)]
         for number, config in enumerate(configs):
             prepare(text, str(tmp_path / str(number)), vocab, config, 1, progress=False)
         assert contents(tmp_path / "0") == contents(tmp_path / "1")
@@ -389,7 +431,7 @@ class TestDroppedText:
         manifest = prepare(
             str(tmp_path / "text.txt"), str(tmp_path / "out"), vocab, config, 1, progress=False
         )
-        assert [shard.num_examples for shard in manifest.train] == [0, 2]
+        assert manifest.num_examples == 2
         assert manifest.train_counts.dropped_documents == 2
 
     def test_a_corpus_without_any_token_gives_no_manifest(self, tmp_path, vocab):
@@ -427,10 +469,7 @@ class TestInputErrors:
             ({"input": "nowhere/*.txt"}, "No file matches 'nowhere"),
             ({"vocab": "nowhere.txt"}, "nowhere.txt"),
             ({"workers": 0}, "workers must be at least 1. Received: 0"),
-            (
-                {"config": DataConfig(sequence_length=32, max_predictions=30)},
-                "max_predictions must be at most 29, .*sequence_length=32 .*Received: 30",
-            ),
+            ({"weights": [1.0, 2.0]}, "weights"),
             ({"config": DataConfig(validation_rate=0.01)}, "set validation_rate to 0.3 or"),
         ],
     )
@@ -466,7 +505,7 @@ class TestInputErrors:
             "vocab.txt",
         ]
 
-    def test_records_of_an_unfinished_preparation_are_in_the_way_too(self, call, tmp_path):
+    def test_records_without_a_manifest_are_in_the_way_too(self, call, tmp_path):
         call()
         os.remove(tmp_path / "out" / "manifest.json")
         with pytest.raises(InputError, match="already holds records"):
@@ -480,94 +519,307 @@ class TestInputErrors:
         assert Vocabulary.load(copy) == Vocabulary.load(vocab)
         assert manifest.vocabulary_size == len(Vocabulary.load(vocab))
 
-    def test_a_folder_that_cannot_be_written_to_while_working(self, call, tmp_path, monkeypatch):
+    def test_a_folder_that_cannot_be_written_to_while_working(self, call, tmp_path):
         # A folder in the place of the shard's temporary file, for the rights of a superuser.
-        monkeypatch.setattr(
-            prepare_module, "_clear", lambda output: os.makedirs(f"{output}/{shard}.partial")
-        )
         shard = "train-00000-of-00001.tfrecord"
-        with pytest.raises(InputError, match=f"{shard} cannot be written to .*--overwrite"):
-            call()
+        os.makedirs(tmp_path / "out" / f"{shard}.partial")
+        with pytest.raises(InputError, match="cannot be written to: .*run again"):
+            call(overwrite=True)
         assert not (tmp_path / "out" / "manifest.json").exists()
 
 
-class TestWorkers:
-    """With processes that really start, so each test takes seconds."""
+class TestStartedAgain:
+    """What is there stays, what is missing is made, and the bytes are those of one run."""
 
-    CONFIG = DataConfig(sequence_length=32, validation_rate=0.0, dupe_factor=1, block_documents=2)
+    CONFIG = DataConfig(
+        sequence_length=32,
+        max_predictions=5,
+        dupe_factor=2,
+        validation_rate=0.2,
+        block_documents=3,
+        num_shards=4,
+        duplicates="exact",
+    )
 
-    def run(self, directory, vocab, monkeypatch, disturb):
-        """Prepares with two processes; `disturb` is called before each shard is handed out."""
-        read_shards = documents.read_shards
+    @pytest.fixture
+    def call(self, tmp_path, vocab):
+        text = write_corpus(tmp_path, 50)
+        arguments = {
+            "input": text,
+            "output": str(tmp_path / "out"),
+            "vocab": vocab,
+            "config": self.CONFIG,
+            "workers": 2,
+            "progress": False,
+        }
+        return lambda **changes: prepare(**{**arguments, **changes})
 
-        def shards(plan):
-            for number, shard in enumerate(read_shards(plan)):
-                disturb(number)
-                yield shard
+    def break_after(self, patch, module, name, calls):
+        """Lets a function fail as a full disk does, from its call number `calls` on."""
+        function = getattr(module, name)
+        lock, made = threading.Lock(), itertools.count()
 
-        monkeypatch.setattr(documents, "read_shards", shards)
-        text = write_corpus(directory, 40)
-        prepare(text, str(directory / "out"), vocab, self.CONFIG, 2, progress=False)
+        def broken(*arguments, **keywords):
+            with lock:
+                number = next(made)
+            if number >= calls:
+                raise tf.errors.ResourceExhaustedError(None, None, "no space left")
+            return function(*arguments, **keywords)
 
-    def check_ended(self, directory):
-        assert multiprocessing.active_children() == []
-        assert not (directory / "out" / "manifest.json").exists()
+        patch.setattr(module, name, broken)
+        return made
 
-    def test_what_a_worker_raises_arrives(self, tmp_path, vocab, monkeypatch):
-        def disturb(number):
-            # A folder in the place of a temporary file.
-            os.makedirs(tmp_path / "out" / "train-00003-of-00020.tfrecord.partial", exist_ok=True)
+    @pytest.mark.parametrize(
+        ("module", "name", "calls"),
+        [
+            *((spill, "write_unit", calls) for calls in (0, 1, 7)),
+            *((prepare_module, "write_shard", calls) for calls in (0, 2, 4)),
+        ],
+    )
+    def test_it_makes_what_is_missing(self, call, tmp_path, module, name, calls):
+        with pytest.MonkeyPatch.context() as patch:
+            made = self.break_after(patch, module, name, 1000)
+            call(output=str(tmp_path / "whole"))
+            total = next(made)
+        with pytest.MonkeyPatch.context() as patch:
+            self.break_after(patch, module, name, calls)
+            with pytest.raises(InputError, match="no space left; .*run again, which goes on"):
+                call()
+        assert not (tmp_path / "out" / "manifest.json").exists()
+        with pytest.MonkeyPatch.context() as patch:
+            made = self.break_after(patch, module, name, 1000)
+            call()
+        # With two workers, a call may be under way when the other fails.
+        assert total > calls and total - calls <= next(made) <= total - calls + 1
+        assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
-        with pytest.raises(InputError, match="train-00003-of-00020.tfrecord cannot be written"):
-            self.run(tmp_path, vocab, monkeypatch, disturb)
-        self.check_ended(tmp_path)
+    def test_an_interrupt_leaves_what_was_made(self, call, tmp_path, monkeypatch):
+        call(output=str(tmp_path / "whole"))
+        read_units = documents.read_units
 
-    @pytest.mark.slow
-    def test_workers_that_are_killed_end_the_preparation(self, tmp_path, vocab, monkeypatch):
-        def disturb(number):
-            # Both, because one without a shard in hand is not missed: the other does its work.
-            if number == 4:
-                for worker in multiprocessing.active_children():
-                    os.kill(worker.pid, signal.SIGKILL)
+        def interrupted(plan, done):
+            for number, unit in enumerate(read_units(plan, done)):
+                if number == 6:
+                    raise KeyboardInterrupt
+                yield unit
 
-        with pytest.raises(InputError, match="A worker process ended without an answer"):
-            self.run(tmp_path, vocab, monkeypatch, disturb)
-        self.check_ended(tmp_path)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(documents, "read_units", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                call()
+        assert not any(thread.name.startswith("ThreadPool") for thread in threading.enumerate())
+        units = len(list((tmp_path / "out" / "unfinished").glob("unit-*.json")))
+        assert 2 <= units <= 6
+        call()
+        assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
-    @pytest.mark.slow
-    def test_an_interrupt_ends_all_workers(self, tmp_path, vocab, monkeypatch):
-        def disturb(number):
-            if number == 5:
-                raise KeyboardInterrupt
+    def test_a_shard_that_was_cut_short_since_is_made_again(self, call, tmp_path):
+        call(output=str(tmp_path / "whole"))
+        with pytest.MonkeyPatch.context() as patch:
+            self.break_after(patch, prepare_module, "write_shard", 3)
+            with pytest.raises(InputError):
+                call(workers=1)
+        shard = tmp_path / "out" / "train-00001-of-00004.tfrecord"
+        shard.write_bytes(shard.read_bytes()[:-1])
+        call()
+        assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
-        with pytest.raises(KeyboardInterrupt):
-            self.run(tmp_path, vocab, monkeypatch, disturb)
-        self.check_ended(tmp_path)
+    @pytest.mark.parametrize(
+        ("changes", "difference"),
+        [
+            ({"seed": 3}, r"settings.seed \(12345 then, 3 now\)"),
+            ({"whole_word_mask": True}, r"settings.whole_word_mask \(False then, True now\)"),
+        ],
+    )
+    def test_other_settings_are_refused(self, call, tmp_path, changes, difference):
+        with pytest.MonkeyPatch.context() as patch:
+            self.break_after(patch, spill, "write_unit", 3)
+            with pytest.raises(InputError):
+                call()
+        config = dataclasses.replace(self.CONFIG, **changes)
+        with pytest.raises(InputError, match=f"differs in {difference}.*--overwrite"):
+            call(config=config)
+        call(config=config, overwrite=True)
+        call(config=config, output=str(tmp_path / "whole"))
+        assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+    def test_other_text_is_refused(self, call, tmp_path):
+        with pytest.MonkeyPatch.context() as patch:
+            self.break_after(patch, spill, "write_unit", 3)
+            with pytest.raises(InputError):
+                call()
+        write_corpus(tmp_path, 51)
+        with pytest.raises(InputError, match=r"differs in corpora\.0\..*--overwrite"):
+            call()
+
+    def test_the_work_folder_may_be_elsewhere(self, call, tmp_path):
+        call(output=str(tmp_path / "whole"))
+        work = tmp_path / "scratch" / "work"
+        with pytest.MonkeyPatch.context() as patch:
+            self.break_after(patch, prepare_module, "write_shard", 2)
+            with pytest.raises(InputError):
+                call(work_folder=str(work))
+        assert list(work.glob("unit-*")) and not (tmp_path / "out" / "unfinished").exists()
+        call(work_folder=str(work))
+        assert not work.exists()
+        assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+    def test_a_killed_process_is_gone_on_with(self, tmp_path, vocab):
+        arguments = [
+            f"--input={','.join(SAMPLE)}",
+            f"--vocab={vocab}",
+            "--dupe_factor=15",
+            "--validation_rate=0.1",
+            "--num_shards=6",
+        ]
+        program = [sys.executable, "-m", "keras_bert_tpu.scripts.prepare", *arguments]
+        output = tmp_path / "out"
+        kills = 0
+        # After the first unit, and as the second shard is there.
+        for pattern, number in (("unfinished/unit-*.json", 1), ("train-*.tfrecord", 2)):
+            process = subprocess.Popen(
+                [*program, f"--output={output}"],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            while process.poll() is None and len(list(output.glob(pattern))) < number:
+                time.sleep(0.002)
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+            process.wait()
+        assert kills and not (output / "manifest.json").exists()
+        for folder in (output, tmp_path / "whole"):
+            subprocess.run([*program, f"--output={folder}"], check=True, capture_output=True)
+        assert contents(output) == contents(tmp_path / "whole")
 
 
-@pytest.mark.parametrize(
-    ("workers", "characters", "expected"),
-    [
-        (None, 1_000, 1),
-        # 10 passes over 10 million characters are twice the 50 million that a worker is worth.
-        (None, 10_000_000, 2),
-        (None, 10**12, 6),
-        (3, 1_000, 3),
-        (40, 1_000, 8),
-    ],
-)
-def test_a_worker_must_be_worth_its_start(monkeypatch, workers, characters, expected):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
-    config = DataConfig(block_documents=2, dupe_factor=10)
-    plan = documents.CorpusPlan((), config, {"train": 14, "validation": 2}, 0, characters)
-    assert prepare_module._num_workers(plan, workers) == expected
+class TestObjectives:
+    @pytest.fixture
+    def prepared(self, tmp_path, vocab):
+        def make(**settings):
+            config = DataConfig(dupe_factor=1, validation_rate=0.1, sequence_length=64, **settings)
+            directory = tmp_path / str(len(list(tmp_path.iterdir())))
+            return prepare(SAMPLE, str(directory), vocab, config, 2, progress=False)
+
+        return make
+
+    def test_full_sentences_fill_rows_of_one_segment(self, prepared, vocab):
+        manifest = prepared(objective="mlm", short_sequence_rate=0.0)
+        examples = read(manifest, "train")
+        assert not examples["segment_ids"].any() and not examples["next_sentence_label"].any()
+        # Sentences of some 25 pieces fill 62 places to three quarters; pairs of the same length
+        # are cut to fit.
+        assert 0.6 < examples["padding_mask"].mean() < 0.95
+        sep_id = Vocabulary.load(vocab).sep_id
+        inner = (originals(examples) == sep_id).sum(axis=1) - 1
+        # 45 documents end in some 2,500 rows, unless at the end of a row.
+        assert 10 < inner.sum() <= 45
+        counts = manifest.train_counts
+        # Each token of the text is used once, and [CLS], [SEP] and separators come to them.
+        assert counts.real_tokens == counts.tokens + 2 * counts.examples + inner.sum()
+
+    def test_parts_are_swapped_in_half_of_the_pairs(self, prepared, vocab):
+        manifest = prepared(objective="mlm+sop")
+        labels = read(manifest, "train")["next_sentence_label"]
+        # Standard deviation sqrt(.25 / 1,500) = .013.
+        assert len(labels) > 1500 and abs(labels.mean() - 0.5) < 0.052
+        assert manifest.train_counts.random_next == labels.sum()
+
+    def test_masks_that_are_drawn_later_leave_the_text_as_it_is(self, prepared, vocab):
+        static, dynamic = (prepared(masks=masks) for masks in ("static", "dynamic"))
+        files = [os.path.join(dynamic.directory, shard.file) for shard in dynamic.train]
+        records = [record.numpy() for record in tf.data.TFRecordDataset(files)]
+        names = set(tf.train.Example.FromString(records[0]).features.feature)
+        assert names == {"input_ids", "input_mask", "segment_ids", "next_sentence_labels"}
+        ids = [
+            list(tf.train.Example.FromString(r).features.feature["input_ids"].int64_list.value)
+            for r in records
+        ]
+        np.testing.assert_array_equal(ids, originals(read(static, "train")))
+        assert dynamic.train_counts.predictions == 0
+        assert "[MASK]" not in summary(dynamic, 1.0) and "[MASK]" in summary(static, 1.0)
+
+
+def test_whole_words_of_segmented_chinese_are_masked_together(tmp_path):
+    characters = "今天气很好我们去公园玩"
+    Vocabulary([*SPECIAL_TOKENS, *characters, "##天", "the"]).save(str(tmp_path / "vocab.txt"))
+    words = "今天 天气 很 好 我们 去 公园 玩".split()
+    (tmp_path / "text.txt").write_text(
+        "\n\n".join("\n".join([" ".join(words)] * 20) for _ in range(4)), encoding="utf-8"
+    )
+    settings = {"validation_rate": 0.0, "sequence_length": 32, "max_predictions": 5}
+    settings |= {"short_sequence_rate": 0.0, "dupe_factor": 4, "whole_word_mask": True}
+
+    def cut_words(**changes):
+        config = DataConfig(**settings, **changes)
+        output = tmp_path / str(len(list(tmp_path.iterdir())))
+        manifest = prepare(
+            str(tmp_path / "text.txt"),
+            str(output),
+            str(tmp_path / "vocab.txt"),
+            config,
+            1,
+            progress=False,
+        )
+        examples = read(manifest, "train")
+        pieces = Vocabulary.load(str(tmp_path / "vocab.txt")).pieces
+        cut = whole = 0
+        for row in range(len(examples["token_ids"])):
+            ids = examples["token_ids"][row].copy()
+            chosen = np.zeros(len(ids), bool)
+            real = examples["mask_weights"][row] > 0
+            positions = examples["mask_positions"][row][real]
+            ids[positions] = examples["mask_ids"][row][real]
+            chosen[positions] = True
+            text = [pieces[i] for i in ids]
+            for first in range(len(text) - 1):
+                # 们 and 园 stand at the end of a word only, so both characters are there.
+                if text[first] + text[first + 1] in ("我们", "公园"):
+                    cut += chosen[first] != chosen[first + 1]
+                    whole += chosen[first] and chosen[first + 1]
+        return cut, whole
+
+    cut, whole = cut_words(segmented_words=True)
+    assert cut == 0 and whole > 20
+    cut, whole = cut_words()
+    assert cut > 20
+
+
+def test_several_corpora_are_mixed_by_weight(tmp_path, vocab):
+    paths = [write_corpus(tmp_path, 30, name=name) for name in ("a.txt", "b.txt")]
+    config = DataConfig(
+        sequence_length=32, validation_rate=0.0, dupe_factor=2, block_documents=3, num_shards=1
+    )
+
+    def examples(**arguments):
+        output = str(tmp_path / str(len(list(tmp_path.iterdir()))))
+        return prepare(paths, output, vocab, config, 1, progress=False, **arguments)
+
+    equal, weighted = examples(weights=[1, 1]), examples(weights=[0.5, 3])
+    assert [corpus.weight for corpus in weighted.corpora] == [0.5, 3.0]
+    assert [corpus.documents for corpus in weighted.corpora] == [30, 30]
+    # One pass and six, in place of two and two; passes have about as many examples.
+    assert weighted.num_examples / equal.num_examples == pytest.approx(7 / 4, rel=0.05)
+
+
+def test_records_can_go_to_another_file_system(tmp_path, vocab):
+    text = write_corpus(tmp_path, 20)
+    config = DataConfig(sequence_length=32, validation_rate=0.2, dupe_factor=1)
+    here = prepare(text, str(tmp_path / "out"), vocab, config, 1, progress=False)
+    there = prepare(text, "ram://prepared/out", vocab, config, 1, progress=False)
+    assert there.train == here.train and there.validation == here.validation
+    assert Manifest.load("ram://prepared/out") == there
+    assert read(there, "train").keys() == read(here, "train").keys()
+    with pytest.raises(InputError, match="already holds records"):
+        prepare(text, "ram://prepared/out", vocab, config, 1, progress=False)
 
 
 def test_the_summary_leaves_out_a_validation_that_there_is_not():
     manifest = Manifest(
         directory="out",
         config=DataConfig(),
-        input_files=("a.txt",),
+        corpora=(CorpusEntry("a.txt", 1.0, ("a.txt",), 2, 9, 90, {"too_short": 3}),),
         vocabulary_size=10,
         vocabulary_sha256="0",
         train=(Shard("train", 4, 2_000_000, "0"),),
@@ -582,3 +834,4 @@ def test_the_summary_leaves_out_a_validation_that_there_is_not():
     assert re.search(r"\(at most 20\) +10.0\n", text)
     assert re.search(r"random +75.0% / 0.0% / 0.0%", text)
     assert re.search(r"megabytes +2.0", text)
+    assert "dropped of a.txt: too_short 3" in text

@@ -24,7 +24,8 @@ def test_every_setting_has_a_flag_with_its_default():
     values = flags.FlagValues()
     define_flags(values)
     for field in dataclasses.fields(DataConfig):
-        assert values[field.name].default == field.default
+        default = values[field.name].default
+        assert (tuple(default) if isinstance(default, list) else default) == field.default
         assert values[field.name].help
 
 
@@ -50,7 +51,8 @@ def test_text_becomes_records_and_a_table(corpus):
         dupe_factor=2,
         whole_word_mask=True,
     )
-    assert [os.path.basename(path) for path in manifest.input_files] == ["a.txt", "b.txt"]
+    (entry,) = manifest.corpora
+    assert [os.path.basename(path) for path in entry.files] == ["a.txt", "b.txt"]
     assert manifest.train_counts.sentences == 8
     assert f"{manifest.num_examples} examples in" in result.stdout
     assert f"Next: kbt-pretrain --data={corpus}/out " in result.stdout

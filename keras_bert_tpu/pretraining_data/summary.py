@@ -1,0 +1,75 @@
+"""What a folder of records holds, as a table for people."""
+
+from collections.abc import Callable
+
+from keras_bert_tpu.pretraining_data.manifest import Counts, Manifest
+
+
+def summary(manifest: Manifest, seconds: float) -> str:
+    """Returns a table of what was prepared, for people.
+
+    Args:
+        manifest: Manifest.
+        seconds: float. What the preparation took.
+    """
+    splits = [(manifest.train_counts, manifest.train)]
+    titles = ["", "train"]
+    if manifest.validation:
+        splits.append((manifest.validation_counts, manifest.validation))
+        titles.append("validation")
+    config = manifest.config
+    rows = [titles]
+
+    def add(title: str, value: Callable[[Counts], str]) -> None:
+        rows.append([title, *(value(counts) for counts, _ in splits)])
+
+    add("documents", lambda c: f"{c.documents:,}")
+    add("sentences", lambda c: f"{c.sentences:,}")
+    add(
+        "documents / sentences without tokens",
+        lambda c: f"{c.dropped_documents} / {c.dropped_sentences}",
+    )
+    add("tokens", lambda c: f"{c.tokens:,}")
+    add("unknown tokens", lambda c: _percent(c.unknown_tokens, c.tokens))
+    add(f"examples ({config.dupe_factor} passes)", lambda c: f"{c.examples:,}")
+    add(f"mean length (of {config.sequence_length})", lambda c: f"{c.mean_length:.1f}")
+    add("padding", lambda c: f"{c.padding_share(config.sequence_length):.1%}")
+    add("with a short target length", lambda c: _percent(c.short_examples, c.examples))
+    if config.objective != "mlm":
+        title = "swapped parts" if config.objective == "mlm+sop" else "random next sentence"
+        add(title, lambda c: f"{c.random_next_share:.1%}")
+    if config.masks == "static":
+        add(
+            f"predictions per example (at most {config.max_predictions})",
+            lambda c: f"{c.masks_per_example:.1f}",
+        )
+        add(
+            "of them [MASK] / kept / random",
+            lambda c: " / ".join(
+                _percent(part, c.predictions)
+                for part in (c.predictions_masked, c.predictions_kept, c.predictions_random)
+            ),
+        )
+    rows.append(["shards", *(f"{len(shards):,}" for _, shards in splits)])
+    rows.append(
+        ["megabytes", *(f"{sum(s.bytes for s in shards) / 1e6:,.1f}" for _, shards in splits)]
+    )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            value.rjust(width) if column else value.ljust(width)
+            for column, (value, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    examples = manifest.num_examples + manifest.num_validation_examples
+    for corpus in manifest.corpora:
+        if corpus.dropped:
+            reasons = ", ".join(f"{name} {count:,}" for name, count in corpus.dropped.items())
+            lines.append(f"dropped of {corpus.name}: {reasons}")
+    lines.append(f"{examples:,} examples in {seconds:.1f} s ({examples / seconds:,.0f} per second)")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else "-"
