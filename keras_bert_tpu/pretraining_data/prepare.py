@@ -17,7 +17,7 @@ import json
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import tensorflow as tf
@@ -37,6 +37,7 @@ from keras_bert_tpu.pretraining_data.manifest import (
     Shard,
 )
 from keras_bert_tpu.pretraining_data.records import shard_name, write_shard
+from keras_bert_tpu.text.sentences import splitter_version
 from keras_bert_tpu.text.vocabulary import Vocabulary
 
 # Beside local records, until they are complete.
@@ -60,6 +61,7 @@ def prepare(
     *,
     tfds: Sequence[str] = (),
     weights: Sequence[float] = (),
+    tfds_folder: str = "",
     work_folder: str | None = None,
 ) -> Manifest:
     """Makes pre-training records of text.
@@ -78,9 +80,11 @@ def prepare(
         workers: int or None. Threads that make examples; None takes one for each core.
         overwrite: bool. Replace records, finished or not, that are already there.
         progress: bool. Show progress bars.
-        tfds: Names of sets of tensorflow-datasets to read besides.
+        tfds: Sets of tensorflow-datasets to read besides, each `NAME[/CONFIG][:VERSION][@SPLIT]`.
         weights: How often each entry of `input`, and then of `tfds`, is gone over, times
             `config.dupe_factor`. None given is 1 for all.
+        tfds_folder: str. Local or gs:// folder of those sets. Empty takes the variable
+            TFDS_DATA_DIR or else ~/tensorflow_datasets.
         work_folder: str or None. Folder, of this preparation alone, for about as many bytes as the
             records have. None takes `unfinished` in a local output folder, else one in the
             machine's folder for temporary files.
@@ -99,7 +103,7 @@ def prepare(
     workers = workers or _num_cores()
     vocabulary = Vocabulary.load(vocab)
     maker = ExampleMaker(vocabulary, config)
-    corpora = find_corpora(input, tfds, weights)
+    corpora = find_corpora(input, tfds, weights, tfds_folder)
     work = _Work(output, work_folder, config, vocabulary, corpora)
     try:
         plan = work.begin(overwrite, progress)
@@ -111,14 +115,10 @@ def prepare(
             f"{output} or {work.folder} cannot be written to: {error.message}; see that there is "
             f"space and permission, and run again, which goes on where this ended."
         ) from error
-    manifest = _manifest(output, plan, vocabulary, counts, shards)
+    manifest = make_manifest(output, plan, vocabulary, counts, shards)
     if not manifest.num_examples:
         work.clear()
-        total = sum(map(plan.num_documents, documents.SPLITS))
-        raise InputError(
-            f"No training example came out of the {total} documents: their text has no tokens; see "
-            f"that it is in UTF-8 and that input_format is its format."
-        )
+        raise no_example(plan)
     manifest.save()
     work.end()
     return manifest
@@ -152,6 +152,7 @@ class _Work:
                     "output": output,
                     "settings": to_dict(config),
                     "vocabulary": vocabulary.sha256,
+                    "sentences": splitter_version(),
                     "corpora": [{**fingerprint(c), "weight": c.weight} for c in corpora],
                 }
             )
@@ -163,17 +164,11 @@ class _Work:
         Raises:
             InputError: If the output holds records, or those of another preparation were begun.
         """
-        if tf.io.gfile.exists(self.output) and not tf.io.gfile.isdir(self.output):
-            raise InputError(f"The output {self.output!r} is a file; name a folder.")
+        earlier = earlier_files(self.output)
         begun = None if overwrite else self._read(_PLAN_FILE)
-        earlier = _earlier_files(self.output)
         has_manifest = bool(earlier) and os.path.basename(earlier[0]) == MANIFEST_FILE
         if earlier and not overwrite and (has_manifest or begun is None):
-            raise InputError(
-                f"{self.output!r} already holds records ({os.path.basename(earlier[0])} and "
-                f"{len(earlier) - 1} more files); name another folder, or replace them with "
-                f"--overwrite."
-            )
+            raise already_prepared(self.output, earlier)
         if begun is not None:
             different = _first_difference(begun["identity"], self._identity)
             if different:
@@ -193,7 +188,7 @@ class _Work:
     def clear(self) -> None:
         """Removes the records, and what there is of them."""
         # The manifest goes first: without it, what is left counts as incomplete.
-        for path in _earlier_files(self.output):
+        for path in earlier_files(self.output):
             tf.io.gfile.remove(path)
         self.end()
 
@@ -244,8 +239,8 @@ class _Work:
 
 def _make_units(
     plan: documents.CorpusPlan, maker: ExampleMaker, work: _Work, workers: int, progress: bool
-) -> list[Counts]:
-    """Makes the unit files that are missing; returns the counts of all units."""
+) -> dict[str, Counts]:
+    """Makes the unit files that are missing; returns the counts of each split."""
     counts = {number: work.unit_counts(number) for number in range(len(plan.units))}
     done = {number for number, found in counts.items() if found is not None}
 
@@ -274,7 +269,10 @@ def _make_units(
             for number, found in _in_threads(make, documents.read_units(plan, done), workers):
                 counts[number] = found
                 bar.update(size(number))
-    return [counts[number] for number in range(len(plan.units))]
+    totals = dict.fromkeys(documents.SPLITS, Counts())
+    for number, unit in enumerate(plan.units):
+        totals[unit.split] += counts[number]
+    return totals
 
 
 def _make_shards(
@@ -353,12 +351,35 @@ def _default_work_folder(output: str) -> str:
     return os.path.join(tempfile.gettempdir(), f"kbt-prepare-{name}")
 
 
-def _earlier_files(output: str) -> list[str]:
-    """Records and manifest of an earlier preparation, the manifest first."""
+def earlier_files(output: str) -> list[str]:
+    """Records and manifest of an earlier preparation, the manifest first.
+
+    Raises:
+        InputError: If the output is a file.
+    """
     patterns = [MANIFEST_FILE] + [f"{split}-*-of-*.tfrecord*" for split in documents.SPLITS]
+    if tf.io.gfile.exists(output) and not tf.io.gfile.isdir(output):
+        raise InputError(f"The output {output!r} is a file; name a folder.")
     if not tf.io.gfile.isdir(output):
         return []
     return [path for name in patterns for path in tf.io.gfile.glob(tf.io.gfile.join(output, name))]
+
+
+def already_prepared(output: str, earlier: Sequence[str]) -> InputError:
+    """The error to raise when a folder holds records, some of which are named."""
+    return InputError(
+        f"{output!r} already holds records ({os.path.basename(earlier[0])} and "
+        f"{len(earlier) - 1} more files); name another folder, or replace them with --overwrite."
+    )
+
+
+def no_example(plan: documents.CorpusPlan) -> InputError:
+    """The error to raise when no record came out of a text."""
+    total = sum(map(plan.num_documents, documents.SPLITS))
+    return InputError(
+        f"No training example came out of the {total} documents: their text has no tokens; see "
+        f"that it is in UTF-8 and that input_format is its format."
+    )
 
 
 def _first_difference(before: Any, now: Any, name: str = "") -> str:
@@ -377,16 +398,14 @@ def _first_difference(before: Any, now: Any, name: str = "") -> str:
     return "" if before == now else f"{name} ({before!r} then, {now!r} now)"
 
 
-def _manifest(
+def make_manifest(
     output: str,
     plan: documents.CorpusPlan,
     vocabulary: Vocabulary,
-    unit_counts: Sequence[Counts],
-    shards: dict[str, list[Shard]],
+    counts: Mapping[str, Counts],
+    shards: Mapping[str, Sequence[Shard]],
 ) -> Manifest:
-    counts = dict.fromkeys(documents.SPLITS, Counts())
-    for unit, found in zip(plan.units, unit_counts, strict=True):
-        counts[unit.split] += found
+    """The manifest of what was made from a plan, given counts and shards of each split."""
     return Manifest(
         directory=output,
         config=plan.config,

@@ -89,7 +89,14 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string(
         "tfds",
         [],
-        "Set of tensorflow-datasets to read, as NAME, NAME/CONFIG or NAME@SPLIT; may be repeated.",
+        "Set of tensorflow-datasets to read, NAME[/CONFIG][:VERSION][@SPLIT], for example "
+        "wikipedia/20230601.en@train; may be repeated.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "tfds_folder",
+        "",
+        "Folder of those sets. Default: TFDS_DATA_DIR, or else ~/tensorflow_datasets.",
         flag_values=values,
     )
     flags.DEFINE_list(
@@ -161,6 +168,7 @@ def main() -> None:
         values.overwrite,
         tfds=values.tfds,
         weights=_weights(values.weights),
+        tfds_folder=values.tfds_folder,
         work_folder=values.work_folder,
     )
     print(summary(manifest, time.perf_counter() - start))

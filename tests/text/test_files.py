@@ -1,7 +1,10 @@
 import gzip
+import json
+import os
 import tracemalloc
 
 import pytest
+import tensorflow as tf
 
 from keras_bert_tpu.config import InputError
 from keras_bert_tpu.text import files
@@ -106,3 +109,65 @@ def test_memory_is_bounded_by_the_line_not_the_file(tmp_path):
     tracemalloc.stop()
     assert count == 240_000
     assert peak < 16 << 20
+
+
+def test_a_suffix_in_upper_case_is_gzip_too(tmp_path):
+    path = write(tmp_path / "A.TXT.GZ", gzip.compress(b"one\ntwo\n"))
+    assert list(files.read_lines(path)) == [b"one", b"two"]
+
+
+def test_files_are_found_and_read_through_other_file_systems(monkeypatch):
+    # TensorFlow's own file system in memory, reached as gs:// is, by its scheme.
+    monkeypatch.setattr(files, "_PIECE_BYTES", 7)
+    folder = "ram://test_files/corpus"
+    for name, data in [
+        ("b.txt", b"one\r\n\ntwo"),
+        ("a.txt.gz", gzip.compress(b"three\n") + gzip.compress(b"four\n")),
+    ]:
+        with tf.io.gfile.GFile(f"{folder}/{name}", "wb") as file:
+            file.write(data)
+    paths = files.expand_globs(f"{folder}/*.txt,{folder}/*.gz")
+    assert paths == [f"{folder}/a.txt.gz", f"{folder}/b.txt"]
+    lines = [list(files.read_lines(path)) for path in paths]
+    assert lines == [[b"three", b"four"], [b"one", b"", b"two"]]
+    # This file system keeps no times.
+    assert files.describe_file(paths[1]) == {"path": paths[1], "bytes": 9}
+    with pytest.raises(InputError, match="No file matches"):
+        files.expand_globs(f"{folder}/*.csv")
+    with pytest.raises(InputError, match="There is no file"):
+        list(files.read_lines(f"{folder}/c.txt"))
+
+
+def test_a_read_error_half_way_is_an_error_and_no_end_of_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_PIECE_BYTES", 8)
+    path = write(tmp_path / "a.txt", b"one\ntwo\nthree\nfour\n")
+
+    class FailingFile(tf.io.gfile.GFile):
+        reads = 0
+
+        def read(self, size):
+            FailingFile.reads += 1
+            if FailingFile.reads == 2:
+                raise tf.errors.UnavailableError(None, None, "the bucket is away")
+            return super().read(size)
+
+    monkeypatch.setattr(tf.io.gfile, "GFile", FailingFile)
+    lines = files.read_lines(path)
+    assert [next(lines), next(lines)] == [b"one", b"two"]
+    with pytest.raises(InputError, match=r"a\.txt' cannot be read to its end: the bucket is away"):
+        next(lines)
+
+
+def test_a_file_is_described_by_its_length_and_time(tmp_path):
+    path = write(tmp_path / "a.txt", b"one\n")
+    os.utime(path, ns=(0, 1_234_567_890_000_000_000))
+    facts = files.describe_file(path)
+    assert facts == {"path": path, "bytes": 4, "modified_ns": 1_234_567_890_000_000_000}
+    assert json.loads(json.dumps(facts)) == facts
+
+
+def test_a_missing_file_and_a_folder_are_not_described(tmp_path):
+    with pytest.raises(InputError, match="There is no file"):
+        files.describe_file(str(tmp_path / "none.txt"))
+    with pytest.raises(InputError, match=r"if it is a folder, name its files, for example /.*/\*"):
+        files.describe_file(str(tmp_path))
