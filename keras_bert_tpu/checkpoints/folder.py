@@ -2,6 +2,7 @@
 
 import json
 import posixpath
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -30,10 +31,18 @@ class FolderConfig(NamedTuple):
     model: str
     encoder: EncoderConfig
     lower_case: bool
+    strip_accents: bool | None
+    added_tokens: tuple[str, ...]
 
 
 def save_folder(
-    path: str, model: keras.Model, encoder: EncoderConfig, vocabulary: Vocabulary, lower_case: bool
+    path: str,
+    model: keras.Model,
+    encoder: EncoderConfig,
+    vocabulary: Vocabulary,
+    lower_case: bool,
+    strip_accents: bool | None = None,
+    added_tokens: Sequence[str] = (),
 ) -> None:
     """Writes a model folder; config.json comes last.
 
@@ -42,7 +51,9 @@ def save_folder(
         model: keras.Model. All its weights are stored.
         encoder: EncoderConfig.
         vocabulary: Vocabulary of the model.
-        lower_case: bool. Whether the tokenizer lower-cases and strips accents.
+        lower_case: bool. As of its BertTokenizer, like the next two.
+        strip_accents: bool or None.
+        added_tokens: Sequence of str.
     """
     tf.io.gfile.makedirs(path)
     vocabulary.save(posixpath.join(path, VOCABULARY))
@@ -52,6 +63,8 @@ def save_folder(
         "model": type(model).__name__,
         "encoder": to_dict(encoder),
         "lower_case": lower_case,
+        "strip_accents": strip_accents,
+        "added_tokens": list(added_tokens),
         "sha256": sha256,
     }
     write_atomically(posixpath.join(path, CONFIG), json.dumps(values, indent=2).encode())
@@ -68,6 +81,9 @@ def read_folder_config(path: str) -> FolderConfig:
         model=values["model"],
         encoder=from_dict(EncoderConfig, values["encoder"], prefix="encoder."),
         lower_case=values["lower_case"],
+        # Folders written before there were such settings lack them.
+        strip_accents=values.get("strip_accents"),
+        added_tokens=tuple(values.get("added_tokens", ())),
     )
 
 

@@ -1,6 +1,6 @@
 """The pre-training model: the encoder with both heads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -83,14 +83,25 @@ class BertPretrainer(Configured, keras.Model):
         folder.load_folder_weights(path, model)
         return model
 
-    def save_pretrained(self, path: str, vocabulary: Any, lower_case: bool = True) -> None:
+    def save_pretrained(
+        self,
+        path: str,
+        vocabulary: Any,
+        lower_case: bool = True,
+        strip_accents: bool | None = None,
+        added_tokens: Sequence[str] = (),
+    ) -> None:
         """Writes config.json, model.safetensors and vocab.txt.
 
         Args:
             path: str. Local or gs:// folder.
             vocabulary: Vocabulary of the model.
-            lower_case: bool. Whether its tokenizer lower-cases and strips accents.
+            lower_case: bool. Whether its tokenizer lower-cases.
+            strip_accents: bool or None. Whether it strips accents; None does as `lower_case` does.
+            added_tokens: Sequence of str. Pieces that it finds in the text as they stand.
         """
         from keras_bert_tpu.checkpoints import folder
 
-        folder.save_folder(path, self, self.config, vocabulary, lower_case)
+        folder.save_folder(
+            path, self, self.config, vocabulary, lower_case, strip_accents, added_tokens
+        )

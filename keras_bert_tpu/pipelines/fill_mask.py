@@ -57,7 +57,10 @@ class FillMask:
         """
         model = BertPretrainer.from_pretrained(path)
         vocabulary = Vocabulary.load(f"{path}/{VOCABULARY}")
-        tokenizer = BertTokenizer(vocabulary, read_folder_config(path).lower_case)
+        config = read_folder_config(path)
+        tokenizer = BertTokenizer(
+            vocabulary, config.lower_case, config.strip_accents, config.added_tokens
+        )
         return cls(model, tokenizer, sequence_length)
 
     def __call__(self, texts: Sequence[str], top_k: int = 5) -> list[list[list[Guess]]]:

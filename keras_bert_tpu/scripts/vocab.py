@@ -15,9 +15,9 @@ USAGE = """Learns a WordPiece vocabulary from text, or checks one that exists.
   kbt-vocab --check=vocab.txt [--input='corpus/*.txt.gz']
 
 The text may be one sentence or one paragraph on a line. Words are normalized and split as
-the tokenizer does it, so take the same --lower_case for kbt-prepare. 8192 pieces suit some
-ten million words, 30000 (BERT's own size) a billion. The same text gives the same vocabulary.
-With --check and --input, it says how well the vocabulary fits the text."""
+the tokenizer does it, so take the same --lower_case and --strip_accents for kbt-prepare.
+8192 pieces suit some ten million words, 30000 (BERT's own size) a billion. The same text gives
+the same vocabulary. With --check and --input, it says how well the vocabulary fits the text."""
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -35,7 +35,13 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_boolean(
         "lower_case",
         True,
-        "Lower-case and strip accents, for an uncased vocabulary.",
+        "Lower-case, for an uncased vocabulary.",
+        flag_values=values,
+    )
+    flags.DEFINE_boolean(
+        "strip_accents",
+        None,
+        "Strip accents. Default: as --lower_case.",
         flag_values=values,
     )
     flags.DEFINE_boolean(
@@ -56,7 +62,7 @@ def main() -> None:
     # Here, because importing TensorFlow takes seconds that --help should not.
     import tensorflow as tf
 
-    from keras_bert_tpu.text.vocabulary import Vocabulary, count_words, learn_from_counts
+    from keras_bert_tpu.text.vocabulary import Vocabulary, learn_from_counts
 
     # Nothing here is for an accelerator, which may be in use by a training run.
     tf.config.set_visible_devices([], "GPU")
@@ -64,14 +70,14 @@ def main() -> None:
         vocabulary = Vocabulary.load(values.check)
         _print_vocabulary(values.check, vocabulary)
         if values.input:
-            _print_text(vocabulary, count_words(values.input, values.lower_case))
+            _print_text(vocabulary, _count_words(values))
         return
 
     if tf.io.gfile.exists(values.output) and not values.overwrite:
         raise InputError(
             f"{values.output} exists already; give another --output, or --overwrite to replace it."
         )
-    word_counts = count_words(values.input, values.lower_case)
+    word_counts = _count_words(values)
     vocabulary = learn_from_counts(word_counts, values.vocab_size)
     vocabulary.save(values.output)
     _print_vocabulary(values.output, vocabulary)
@@ -81,10 +87,19 @@ def main() -> None:
             f"that occur more than once."
         )
     _print_text(vocabulary, word_counts)
-    print(
-        f"Next: kbt-prepare --input={shlex.quote(','.join(values.input))} --output=records "
+    next_command = (
+        f"kbt-prepare --input={shlex.quote(','.join(values.input))} --output=records "
         f"--vocab={shlex.quote(values.output)} --lower_case={str(values.lower_case).lower()}"
     )
+    if values.strip_accents is not None:
+        next_command += f" --strip_accents={str(values.strip_accents).lower()}"
+    print(f"Next: {next_command}")
+
+
+def _count_words(values: flags.FlagValues):
+    from keras_bert_tpu.text.vocabulary import count_words
+
+    return count_words(values.input, values.lower_case, strip_accents=values.strip_accents)
 
 
 def _print_vocabulary(path, vocabulary) -> None:
@@ -99,7 +114,8 @@ def _print_text(vocabulary, word_counts) -> None:
     from keras_bert_tpu.text.coverage import measure_coverage
     from keras_bert_tpu.text.tokenizer import BertTokenizer
 
-    tokenizer = BertTokenizer(vocabulary, flags.FLAGS.lower_case)
+    values = flags.FLAGS
+    tokenizer = BertTokenizer(vocabulary, values.lower_case, values.strip_accents)
     coverage = measure_coverage(tokenizer, word_counts)
     print(
         f"Text: {word_counts.lines:,} lines, {word_counts.words:,} words, "

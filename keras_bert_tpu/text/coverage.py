@@ -29,7 +29,8 @@ def measure_coverage(tokenizer: BertTokenizer, word_counts: WordCounts) -> Cover
     """Tokenizes each word once and weighs it by its count.
 
     Args:
-        tokenizer: BertTokenizer with the same `lower_case` as the words were counted with.
+        tokenizer: BertTokenizer with the same `lower_case` and `strip_accents` as the words were
+            counted with.
         word_counts: WordCounts of at least one word.
     """
     words = list(word_counts.counts)

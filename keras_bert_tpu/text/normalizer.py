@@ -4,7 +4,9 @@ The rules are those of `BasicTokenizer` in google-research/bert, tokenization.py
 
 1. Invalid UTF-8 is dropped; so are U+0000, U+FFFD, control (Cc) and format (Cf) characters, except
    tab, newline and carriage return.
-2. For uncased vocabularies, text is lower-cased, decomposed (NFD), and loses its accents (Mn).
+2. If asked for, text is lower-cased; then, if asked for, it is decomposed (NFD) and loses its
+   accents (Mn). Uncased vocabularies ask for both, cased ones for neither. That script has one
+   setting for both; which one to choose alone is Hugging Face's addition, the order is Google's.
 3. Words end at white space; every CJK ideograph and every punctuation character is a word. ASCII
    symbols such as `$`, `^` and `` ` `` count as punctuation.
 
@@ -23,6 +25,15 @@ import tensorflow_text as tf_text
 _PLAIN_TEXT = r"[\t\n\r -~]*"
 _DROPPED = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}\p{Cf}\x{FFFD}]+"
 _ACCENTS = r"\p{Mn}+"
+# The capitals besides I and J that ICU lower-cases in another way under a Turkish or a Lithuanian
+# locale, with what Unicode's SpecialCasing.txt and Python make of them anywhere else.
+_CAPITALS_OF_LOCALES = {
+    "\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}": "i\N{COMBINING DOT ABOVE}",
+    "\N{LATIN CAPITAL LETTER I WITH GRAVE}": "\N{LATIN SMALL LETTER I WITH GRAVE}",
+    "\N{LATIN CAPITAL LETTER I WITH ACUTE}": "\N{LATIN SMALL LETTER I WITH ACUTE}",
+    "\N{LATIN CAPITAL LETTER I WITH TILDE}": "\N{LATIN SMALL LETTER I WITH TILDE}",
+    "\N{LATIN CAPITAL LETTER I WITH OGONEK}": "\N{LATIN SMALL LETTER I WITH OGONEK}",
+}
 
 # `max_input_chars_per_word` of tokenization.py: a longer word is [UNK] as a whole.
 MAX_WORD_CHARS = 200
@@ -30,21 +41,32 @@ MAX_WORD_CHARS = 200
 MAX_WORD_BYTES = 4 * MAX_WORD_CHARS
 
 
-def normalize(text: tf.Tensor, lower_case: bool) -> tf.Tensor:
+def strips_accents(lower_case: bool, strip_accents: bool | None) -> bool:
+    """Returns `strip_accents`, or where that is None what follows from `lower_case`."""
+    return lower_case if strip_accents is None else strip_accents
+
+
+def normalize(text: tf.Tensor, lower_case: bool, strip_accents: bool | None = None) -> tf.Tensor:
     """Applies rules 1 and 2 above to each string.
 
     Args:
         text: string [n].
-        lower_case: bool. Whether to lower-case and strip accents.
+        lower_case: bool. Whether to lower-case.
+        strip_accents: bool or None. Whether to strip accents; None does so if `lower_case` is set.
 
     Returns:
         string [n], valid UTF-8.
     """
+    strip_accents = strips_accents(lower_case, strip_accents)
     plain = tf.strings.lower(text) if lower_case else text
     others = tf.where(tf.logical_not(tf.strings.regex_full_match(text, _PLAIN_TEXT)))
-    return tf.tensor_scatter_nd_update(
-        plain, others, _normalize_any(tf.gather_nd(text, others), lower_case)
-    )
+    normalized = clean(tf.gather_nd(text, others))
+    if lower_case:
+        normalized = _lower(normalized)
+    if strip_accents:
+        decomposed = tf_text.normalize_utf8(normalized, "NFD")
+        normalized = tf.strings.regex_replace(decomposed, _ACCENTS, "")
+    return tf.tensor_scatter_nd_update(plain, others, normalized)
 
 
 def clean(text: tf.Tensor) -> tf.Tensor:
@@ -53,14 +75,16 @@ def clean(text: tf.Tensor) -> tf.Tensor:
     return tf.strings.regex_replace(text, _DROPPED, "")
 
 
-def _normalize_any(text: tf.Tensor, lower_case: bool) -> tf.Tensor:
-    text = clean(text)
-    if not lower_case:
-        return text
-    # Letters of ASCII first: full lower-casing follows the locale of the process, and under a
-    # Turkish one would turn "I" into a dotless i.
-    text = tf.strings.lower(tf.strings.lower(text), encoding="utf-8")
-    return tf.strings.regex_replace(tf_text.normalize_utf8(text, "NFD"), _ACCENTS, "")
+def _lower(text: tf.Tensor) -> tf.Tensor:
+    """Lower-cases valid UTF-8 as Python does, whatever the locale of the process.
+
+    TensorFlow's full lower-casing follows the locale: under a Turkish one "I" becomes a dotless i,
+    under a Lithuanian one "I" with an accent gets a dot, too. So all such letters are done first.
+    """
+    text = tf.strings.lower(text)
+    for capital, small in _CAPITALS_OF_LOCALES.items():
+        text = tf.strings.regex_replace(text, capital, small)
+    return tf.strings.lower(text, encoding="utf-8")
 
 
 class WordSplitter:
@@ -70,11 +94,13 @@ class WordSplitter:
     words that a vocabulary is learned from are split by the very code that will tokenize.
 
     Args:
-        lower_case: bool. Whether to lower-case and strip accents.
+        lower_case: bool. Whether to lower-case.
+        strip_accents: bool or None. Whether to strip accents; None does so if `lower_case` is set.
     """
 
-    def __init__(self, lower_case: bool):
+    def __init__(self, lower_case: bool, strip_accents: bool | None = None):
         self.lower_case = lower_case
+        self.strip_accents = strips_accents(lower_case, strip_accents)
         # A piece besides [UNK] is asked for; normalized text never holds U+FFFD.
         self._splitter = tf_text.FastWordpieceTokenizer(
             ["[UNK]", "\N{REPLACEMENT CHARACTER}"],
@@ -88,7 +114,8 @@ class WordSplitter:
     def _normalize_and_split(self, lines: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         # One text instead of many, so that words are cut out of one bytes object. A newline is a
         # white space to all the rules.
-        text = tf.strings.reduce_join(normalize(lines, self.lower_case), separator="\n")
+        lines = normalize(lines, self.lower_case, self.strip_accents)
+        text = tf.strings.reduce_join(lines, separator="\n")
         _, starts, ends = self._splitter.tokenize_with_offsets(text)
         return text, starts, ends
 

@@ -7,10 +7,13 @@ The ids differ from Google's only for characters that are newer than Unicode 13,
 takes the classes of characters from the Python it runs in, and TensorFlow's libraries have their
 own. Against Python 3.11 (Unicode 14), the capital letters new in Unicode 14 are not lower-cased,
 and punctuation, format characters, accents and composed letters new in Unicode 15 and 16 are
-treated as such, where Python takes them for letters: 138 characters with `lower_case`, 43 without.
-tests/text/test_google_parity.py lists them all.
+treated as such, where Python takes them for letters: 138 characters where text is lower-cased and
+loses its accents, 83 where it is only lower-cased, 98 where it only loses its accents, 43 where it
+keeps both. tests/text/test_google_parity.py lists them all.
 """
 
+import unicodedata
+from collections.abc import Sequence
 from typing import Literal
 
 import tensorflow as tf
@@ -18,11 +21,15 @@ import tensorflow_text as tf_text
 
 from keras_bert_tpu.config import InputError
 from keras_bert_tpu.text import normalizer
+from keras_bert_tpu.text.added_tokens import AddedTokens
 from keras_bert_tpu.text.vocabulary import MASK, Vocabulary
 
 # True if the text holds so many characters without a space between them: every text with such a
 # word, and some without, as words also end at punctuation and at other white space.
 _MAY_HOLD_LONG_WORD = rf"(?s).*[^ ]{{{normalizer.MAX_WORD_CHARS + 1}}}.*"
+
+# Categories of characters that end a word or are dropped: control characters and all white space.
+_NOT_IN_WORDS = frozenset(("Cc", "Zs", "Zl", "Zp"))
 
 TextLike = tf.Tensor | tf.RaggedTensor | str | bytes | list
 IdsLike = tf.Tensor | tf.RaggedTensor | list
@@ -31,23 +38,43 @@ IdsLike = tf.Tensor | tf.RaggedTensor | list
 class BertTokenizer:
     """BERT's tokenizer as TensorFlow operations: usable eagerly, in tf.data and in SavedModels.
 
-    Text is any UTF-8; text such as "[MASK]" has no special meaning, as in the original, except in
-    `encode_with_masks`. No special token is added; see `rows.join_rows`.
+    Text is any UTF-8; text such as "[MASK]" has no special meaning, as in the original, unless it
+    is an added token. No special token is put around the text; see `rows.join_rows`.
 
     Args:
         vocabulary: Vocabulary.
-        lower_case: bool. Whether to lower-case and strip accents, as uncased vocabularies ask for.
+        lower_case: bool. Whether to lower-case, as uncased vocabularies ask for.
+        strip_accents: bool or None. Whether to strip accents; None does so if `lower_case` is set.
+        added_tokens: Sequence of str. Pieces of the vocabulary, such as "[E1]", that are found in
+            the text exactly as they stand before it is normalized or split, the leftmost first and
+            then the longest. Each gives its one id; a word ends where a token begins.
+
+    Attributes:
+        vocabulary, lower_case: As given.
+        strip_accents: bool. Whether accents are stripped.
+        added_tokens: tuple of str.
 
     Raises:
-        InputError: If the vocabulary has no piece that text could be made of.
+        InputError: If the vocabulary has no piece that text could be made of, or not all of the
+            added tokens.
     """
 
-    def __init__(self, vocabulary: Vocabulary, lower_case: bool = True):
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        lower_case: bool = True,
+        strip_accents: bool | None = None,
+        added_tokens: Sequence[str] = (),
+    ):
         self.vocabulary = vocabulary
         self.lower_case = lower_case
+        self.strip_accents = normalizer.strips_accents(lower_case, strip_accents)
+        self._added = AddedTokens(added_tokens, vocabulary)
+        self.added_tokens = self._added.tokens
+        self._added_and_mask = AddedTokens((*self.added_tokens, MASK), vocabulary)
         try:
             self._wordpiece = tf_text.FastWordpieceTokenizer(
-                list(vocabulary.pieces),
+                _matchable(vocabulary.pieces),
                 max_bytes_per_word=normalizer.MAX_WORD_BYTES,
                 token_out_type=tf.int32,
             )
@@ -68,11 +95,7 @@ class BertTokenizer:
         Returns:
             int32 ragged tensor [..., (pieces)]; for a single string a tensor [pieces].
         """
-
-        def tokenize(flat: tf.Tensor) -> list[tf.RaggedTensor]:
-            return [self._pieces_of(normalizer.normalize(flat, self.lower_case))[0]]
-
-        (ids,) = _map_flat(tokenize, text)
+        (ids,) = _map_flat(lambda flat: [self._encode(flat, self._added)], text)
         return ids
 
     def tokenize_with_offsets(
@@ -82,7 +105,12 @@ class BertTokenizer:
 
         The offsets are those of whole characters of the text as given, before lower-casing and
         stripping of accents. Combining marks that were stripped belong to the character before
-        them. If one character gives several pieces (a Hangul syllable may), each has its place.
+        them. So the text between them, normalized, is the piece without its "##", but for three
+        cases: for [UNK] it is one word; of a character that gives several letters (a Hangul
+        syllable may) each piece has the whole; and marks that decomposition puts in another order
+        but that are no accents (Mc, such as the tone marks of Hangul) may have each other's place.
+        A sigma at its end may have the other small form.
+
         This is several times slower than `__call__`.
 
         Args:
@@ -98,13 +126,10 @@ class BertTokenizer:
         if unit not in ("byte", "char"):
             raise InputError(f"unit must be 'byte' or 'char'. Received: {unit!r}.")
 
-        def tokenize(flat: tf.Tensor) -> list[tf.RaggedTensor]:
-            return self._pieces_with_offsets(flat, unit)
-
-        return tuple(_map_flat(tokenize, text))
+        return tuple(_map_flat(lambda flat: self._encode_with_offsets(flat, unit), text))
 
     def encode_with_masks(self, text: TextLike) -> tf.RaggedTensor | tf.Tensor:
-        """Turns strings into ids, in which each literal "[MASK]" becomes the id of the mask.
+        """Turns strings into ids as if "[MASK]" were an added token, too.
 
         Args:
             text: string tensor or ragged tensor, [...]. Its rank must be known.
@@ -112,21 +137,7 @@ class BertTokenizer:
         Returns:
             int32 ragged tensor [..., (pieces)]; for a single string a tensor [pieces].
         """
-
-        def tokenize(flat: tf.Tensor) -> list[tf.RaggedTensor]:
-            # U+0001 would be dropped anyway, so it can mark where the parts end.
-            flat = tf.strings.regex_replace(flat, "\x01", "")
-            flat = tf.strings.regex_replace(flat, r"\[MASK\]", "\x01[MASK]\x01")
-            parts = tf.strings.split(flat, sep="\x01")
-            is_mask = tf.equal(parts.values, MASK)
-            ids = self(tf.where(is_mask, "", parts.values))
-            masks = tf.RaggedTensor.from_row_lengths(
-                tf.fill([tf.math.count_nonzero(is_mask)], self.vocabulary.mask_id),
-                tf.cast(is_mask, ids.row_splits.dtype),
-            )
-            return [parts.with_values(tf.concat([ids, masks], axis=1)).merge_dims(1, 2)]
-
-        (ids,) = _map_flat(tokenize, text)
+        (ids,) = _map_flat(lambda flat: [self._encode(flat, self._added_and_mask)], text)
         return ids
 
     def id_to_piece(self, ids: IdsLike) -> tf.Tensor | tf.RaggedTensor:
@@ -178,6 +189,46 @@ class BertTokenizer:
             return tf.strings.strip(flat)
 
         return _per_value(tidy, text)
+
+    def _encode(self, text: tf.Tensor, added: AddedTokens) -> tf.RaggedTensor:
+        """Turns strings [n] into ids [n, (pieces)]."""
+        if not added.tokens:
+            return self._pieces_of(self._normalize(text))[0]
+        split = added.split(text)
+        return split.join(self._pieces_of(self._normalize(split.texts()))[0], split.ids)
+
+    def _encode_with_offsets(self, text: tf.Tensor, unit: str) -> list[tf.RaggedTensor]:
+        """Turns strings [n] into ids, starts and ends [n, (pieces)]."""
+        if not self._added.tokens:
+            return self._pieces_with_offsets(text, unit)
+        split = self._added.split(text)
+        parts = split.parts.values
+        if unit == "byte":
+            sizes = tf.strings.length(parts)
+        else:
+            sizes = tf.strings.length(
+                tf.strings.unicode_transcode(parts, "UTF-8", "UTF-8", errors="ignore"),
+                unit="UTF8_CHAR",
+            )
+        # Where each part begins in its text; all texts have parts.
+        before = tf.cumsum(sizes, exclusive=True)
+        first = tf.gather(before, split.parts.row_starts())
+        before -= tf.repeat(first, tf.cast(split.parts.row_lengths(), tf.int32))
+        ids, starts, ends = self._pieces_with_offsets(split.texts(), unit)
+        shifts = tf.repeat(before, tf.cast(ids.row_lengths(), tf.int32))
+        return [
+            split.join(ids, split.ids),
+            split.join(
+                starts.with_values(starts.values + shifts), tf.boolean_mask(before, split.is_token)
+            ),
+            split.join(
+                ends.with_values(ends.values + shifts),
+                tf.boolean_mask(before + sizes, split.is_token),
+            ),
+        ]
+
+    def _normalize(self, text: tf.Tensor) -> tf.Tensor:
+        return normalizer.normalize(text, self.lower_case, self.strip_accents)
 
     def _pieces_of(
         self, text: tf.Tensor
@@ -253,11 +304,11 @@ class BertTokenizer:
         never of another length in bytes, so the lengths say from which character each byte of the
         normalized text has come.
         """
-        ids, starts, ends = self._pieces_of(normalizer.normalize(text, self.lower_case))
+        ids, starts, ends = self._pieces_of(self._normalize(text))
 
         chars, char_starts = tf.strings.unicode_split_with_offsets(text, "UTF-8", errors="ignore")
         row_splits = chars.row_splits
-        normalized = normalizer.normalize(chars.values, self.lower_case)
+        normalized = self._normalize(chars.values)
         lengths = tf.strings.length(normalized)
         if unit == "byte":
             char_starts = tf.cast(char_starts.values, tf.int32)
@@ -288,6 +339,22 @@ class BertTokenizer:
             starts.with_values(tf.gather(char_starts, first)),
             ends.with_values(tf.gather(char_ends, last)),
         ]
+
+
+def _matchable(pieces: Sequence[str]) -> list[str]:
+    """Puts pieces that no text can match in the place of those that none should match.
+
+    No normalized word has white space or control characters, so Google's tokenizer never gives a
+    piece that has. FastWordpieceTokenizer would give one with white space (the vocabulary of
+    bert-base-chinese has two, of U+2028), and cannot be made with some control characters.
+    """
+    # Normalized text never holds U+FFFD.
+    return [
+        piece
+        if _NOT_IN_WORDS.isdisjoint(map(unicodedata.category, piece))
+        else f"\N{REPLACEMENT CHARACTER}{index}"
+        for index, piece in enumerate(pieces)
+    ]
 
 
 def _map_flat(function, text: TextLike) -> list[tf.RaggedTensor | tf.Tensor]:

@@ -20,8 +20,9 @@ from keras_bert_tpu.text.normalizer import MAX_WORD_CHARS, WordSplitter
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
-# The learner counts all substrings of a word, so it is given no words longer than these. They are
-# rare (web addresses lose their punctuation first), and no piece of use is that long.
+# The learner counts all substrings of a word, and leaves out words longer than this. So they are
+# cut: in English they are rare (web addresses lose their punctuation first), but scripts that have
+# no spaces between words, such as Thai, have little else. No piece of use is that long.
 _MAX_LEARNED_CHARS = 50
 # The learner's own default: what is rarer than the thousand most frequent characters is [UNK].
 _MAX_ALPHABET = 1000
@@ -183,7 +184,11 @@ class WordCounts:
 
 
 def learn_vocabulary(
-    source: TextSource, vocab_size: int, lower_case: bool = True, progress: bool = True
+    source: TextSource,
+    vocab_size: int,
+    lower_case: bool = True,
+    progress: bool = True,
+    strip_accents: bool | None = None,
 ) -> Vocabulary:
     """Learns word pieces from text.
 
@@ -192,8 +197,10 @@ def learn_vocabulary(
             `files.expand_globs`), or a dataset of UTF-8 strings.
         vocab_size: int. Pieces wanted, special tokens included. The result has exactly so many,
             or fewer if the text does not hold as many that occur more than once.
-        lower_case: bool. Whether the words are lower-cased and lose their accents first.
+        lower_case: bool. Whether the words are lower-cased first.
         progress: bool. Whether to show a progress bar on stderr.
+        strip_accents: bool or None. Whether the words lose their accents first; None does so if
+            `lower_case` is set.
 
     Returns:
         Vocabulary, the same for the same words in any order. [PAD] has the id 0; the other
@@ -202,23 +209,31 @@ def learn_vocabulary(
     Raises:
         InputError: If no file matches, the text has no word, or `vocab_size` is too small.
     """
-    return learn_from_counts(count_words(source, lower_case, progress), vocab_size, progress)
+    counts = count_words(source, lower_case, progress, strip_accents)
+    return learn_from_counts(counts, vocab_size, progress)
 
 
-def count_words(source: TextSource, lower_case: bool = True, progress: bool = True) -> WordCounts:
+def count_words(
+    source: TextSource,
+    lower_case: bool = True,
+    progress: bool = True,
+    strip_accents: bool | None = None,
+) -> WordCounts:
     """Counts the words of a text, split and normalized as the tokenizer does it.
 
     Args:
         source: As for `learn_vocabulary`.
-        lower_case: bool. Whether the words are lower-cased and lose their accents first.
+        lower_case: bool. Whether the words are lower-cased first.
         progress: bool. Whether to show a progress bar on stderr.
+        strip_accents: bool or None. Whether the words lose their accents first; None does so if
+            `lower_case` is set.
 
     Raises:
         InputError: If no file matches or the text has no word.
     """
     if not isinstance(source, tf.data.Dataset):
         source = expand_globs(source)
-    splitter = WordSplitter(lower_case)
+    splitter = WordSplitter(lower_case, strip_accents)
     counts: collections.Counter[bytes] = collections.Counter()
     lines = 0
     with tqdm(desc="counting words", unit=" lines", unit_scale=True, disable=not progress) as bar:
@@ -249,7 +264,8 @@ def learn_from_counts(
         progress: bool. Whether to show a progress bar on stderr.
 
     Raises:
-        InputError: If `vocab_size` is too small to hold the special tokens and one character.
+        InputError: If `vocab_size` is too small to hold the special tokens and one character, or
+            all words are too long to have pieces.
     """
     # Each character of the alphabet needs two pieces, at the start of a word and inside it.
     alphabet_size = min(_MAX_ALPHABET, (vocab_size - len(SPECIAL_TOKENS)) // 2)
@@ -259,10 +275,16 @@ def learn_from_counts(
             f"Received: {vocab_size}."
         )
     counts = sorted(word_counts.counts.items())
+    learned_counts = _cut_long_words(counts)
+    if not learned_counts:
+        raise InputError(
+            f"No word of the text has at most {MAX_WORD_CHARS} characters, and longer ones have no "
+            f"pieces; give text with spaces between its words. Received: {len(counts)} words."
+        )
 
     def learn(threshold: int) -> tuple[list[str], list[str]]:
         learned = learner.learn(
-            counts,
+            learned_counts,
             # Out of reach, so that the learner's own search ends with the first threshold.
             vocab_size=1 << 40,
             reserved_tokens=list(SPECIAL_TOKENS),
@@ -274,7 +296,7 @@ def learn_from_counts(
         return _characters_first(learned, counts)
 
     # Words of natural text follow Zipf's law: the one of rank r has a share of about 1 / (12 r).
-    largest = max(2, *word_counts.counts.values())
+    largest = max([2, *(count for _, count in learned_counts)])
     threshold = min(max(2, word_counts.words // (12 * vocab_size)), largest)
     too_low, too_high = 1, largest + 1
     best: tuple[list[str], list[str]] | None = None
@@ -300,6 +322,16 @@ def learn_from_counts(
             threshold = min(max(guess, too_low + 1), too_high - 1)
     characters, pieces = best
     return Vocabulary([*characters, *pieces[: vocab_size - len(characters)]])
+
+
+def _cut_long_words(counts: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Cuts words into stretches short enough to be learned, but for those that become [UNK]."""
+    cut: collections.Counter[str] = collections.Counter()
+    for word, count in counts:
+        if len(word) <= MAX_WORD_CHARS:
+            for start in range(0, len(word), _MAX_LEARNED_CHARS):
+                cut[word[start : start + _MAX_LEARNED_CHARS]] += count
+    return sorted(cut.items())
 
 
 def _characters_first(

@@ -59,3 +59,10 @@ def test_text_without_a_mask_is_told(fill):
 def test_rows_longer_than_the_model_are_refused(fill):
     with pytest.raises(InputError, match="longer than the 32 positions"):
         FillMask(fill.model, fill.tokenizer, sequence_length=33)
+
+
+def test_a_model_folder_keeps_how_text_is_tokenized(fill, vocabulary, tmp_path):
+    settings = {"lower_case": True, "strip_accents": False, "added_tokens": ("garden",)}
+    fill.model.save_pretrained(str(tmp_path), vocabulary, **settings)
+    tokenizer = FillMask.from_pretrained(str(tmp_path), sequence_length=32).tokenizer
+    assert {name: getattr(tokenizer, name) for name in settings} == settings

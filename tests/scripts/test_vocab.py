@@ -14,7 +14,8 @@ def corpus(tmp_path):
 def test_help_teaches_commands_and_flags():
     output = run_program("vocab", "--help").stdout
     assert "kbt-vocab --input='corpus/*.txt.gz' --output=vocab.txt --vocab_size=8192" in output
-    for flag in ("--input", "--output", "--check", "--vocab_size", "--[no]lower_case"):
+    flags = ("--input", "--output", "--check", "--vocab_size")
+    for flag in (*flags, "--[no]lower_case", "--[no]strip_accents"):
         assert f"  {flag}: " in output
 
 
@@ -52,6 +53,34 @@ def test_text_becomes_a_vocabulary_and_a_summary(corpus):
     )
     assert replaced.returncode == 0, replaced.stderr
     assert "T" in Vocabulary.load(str(output)).ids
+
+
+def test_accents_and_case_are_told_apart(tmp_path):
+    (tmp_path / "a.txt").write_text("Été été ete", encoding="utf-8")
+    found = {}
+    for flags in ([], ["--nostrip_accents"], ["--nolower_case", "--strip_accents"]):
+        output = tmp_path / "vocab.txt"
+        result = run_program(
+            "vocab", f"--input={tmp_path}/a.txt", f"--output={output}", "--overwrite", *flags
+        )
+        assert result.returncode == 0, result.stderr
+        letters = set("".join(Vocabulary.load(str(output)).pieces[5:])) - {"#"}
+        found[" ".join(flags)] = "".join(sorted(letters))
+        assert "words that are [UNK]: 0.0000%" in result.stdout
+        last = result.stdout.splitlines()[-1]
+        strip = {
+            "--nostrip_accents": " --strip_accents=false",
+            "--strip_accents": " --strip_accents=true",
+        }
+        assert last.endswith(
+            f"--lower_case={'false' if '--nolower_case' in flags else 'true'}"
+            + "".join(strip.get(flag, "") for flag in flags)
+        )
+    assert found == {
+        "": "et",
+        "--nostrip_accents": "et\u00e9",
+        "--nolower_case --strip_accents": "Eet",
+    }
 
 
 def test_a_vocabulary_is_checked_against_a_text(corpus):

@@ -1,10 +1,13 @@
 """BERT's tokenization in plain Python: slow, and written to be read beside the rules.
 
-The tests compare the graph with it on random text. Python's own tables of characters are used.
+The tests compare the graph with it on random text, and itself with what Google's own code gave.
+Python's own tables of characters are used. The two rules that Google's code does not have are
+Hugging Face's: accents may be stripped or kept whatever becomes of case, in Google's order, and
+tokens may be added, which are found in the text as given.
 """
 
 import unicodedata
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 ASCII_SYMBOLS = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 # First and last code points of what counts as CJK ideographs.
@@ -32,12 +35,14 @@ def clean(text: str | bytes) -> str:
     )
 
 
-def normalize(text: str | bytes, lower_case: bool) -> str:
+def normalize(text: str | bytes, lower_case: bool, strip_accents: bool | None = None) -> str:
     text = clean(text)
-    if not lower_case:
-        return text
-    decomposed = unicodedata.normalize("NFD", text.lower())
-    return "".join(char for char in decomposed if unicodedata.category(char) != "Mn")
+    if lower_case:
+        text = text.lower()
+    if lower_case if strip_accents is None else strip_accents:
+        decomposed = unicodedata.normalize("NFD", text)
+        text = "".join(char for char in decomposed if unicodedata.category(char) != "Mn")
+    return text
 
 
 def is_word_alone(char: str) -> bool:
@@ -48,10 +53,12 @@ def is_word_alone(char: str) -> bool:
     )
 
 
-def split_words(text: str | bytes, lower_case: bool) -> list[str]:
+def split_words(
+    text: str | bytes, lower_case: bool, strip_accents: bool | None = None
+) -> list[str]:
+    text = normalize(text, lower_case, strip_accents)
     # Spaces that come with a character that is a word end the words beside it.
-    spaced = (f" {char} " if is_word_alone(char) else char for char in normalize(text, lower_case))
-    return "".join(spaced).split()
+    return "".join(f" {char} " if is_word_alone(char) else char for char in text).split()
 
 
 def cut_word(word: str, pieces: Container[str]) -> list[str]:
@@ -68,5 +75,34 @@ def cut_word(word: str, pieces: Container[str]) -> list[str]:
     return found
 
 
-def tokenize(text: str | bytes, pieces: Container[str], lower_case: bool) -> list[str]:
-    return [piece for word in split_words(text, lower_case) for piece in cut_word(word, pieces)]
+def tokenize(
+    text: str | bytes,
+    pieces: Container[str],
+    lower_case: bool,
+    strip_accents: bool | None = None,
+    added_tokens: Sequence[str] = (),
+) -> list[str]:
+    found: list[str] = []
+    for part, is_token in split_at_tokens(text, added_tokens):
+        if is_token:
+            found.append(part.decode("utf-8"))
+            continue
+        for word in split_words(part, lower_case, strip_accents):
+            found += cut_word(word, pieces)
+    return found
+
+
+def split_at_tokens(text: str | bytes, tokens: Sequence[str]) -> list[tuple[bytes, bool]]:
+    """The parts of a text in order, and which are tokens: the leftmost, then the longest."""
+    text = text.encode("utf-8") if isinstance(text, str) else text
+    encoded = sorted((token.encode("utf-8") for token in tokens), key=len, reverse=True)
+    parts: list[tuple[bytes, bool]] = []
+    begin = place = 0
+    while place < len(text):
+        token = next((token for token in encoded if text.startswith(token, place)), None)
+        if token is None:
+            place += 1
+            continue
+        parts += [(text[begin:place], False), (token, True)]
+        begin = place = place + len(token)
+    return [*parts, (text[begin:], False)]

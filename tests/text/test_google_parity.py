@@ -1,11 +1,14 @@
 """The graph against what Google's tokenization.py gave (tests/golden/tokenizer)."""
 
+import gzip
 import hashlib
 import json
 import pathlib
 import unicodedata
 
 import pytest
+import reference_tokenizer as reference
+import tensorflow as tf
 
 from keras_bert_tpu.text.normalizer import WordSplitter
 from keras_bert_tpu.text.tokenizer import BertTokenizer
@@ -14,8 +17,14 @@ from keras_bert_tpu.text.vocabulary import Vocabulary
 TESTS = pathlib.Path(__file__).parents[1]
 GOLDEN = json.loads((TESTS / "golden" / "tokenizer" / "golden.json").read_text())
 SHARED = TESTS.parents[1] / "shared" / "data"
-CASES = [("uncased", True), ("cased", False)]
-LINES_PER_CHECKSUM = 50
+# Name, whether to lower-case, and whether to strip accents.
+CASES = [
+    ("uncased", True, True),
+    ("cased", False, False),
+    ("lower_only", True, False),
+    ("strip_only", False, True),
+]
+LINES_PER_CHECKSUM = 1000
 
 # The whole of what differs. TensorFlow's libraries know other versions of Unicode than the Python
 # that tokenization.py ran in (Unicode 14): ICU in TensorFlow 13, ICU in tensorflow-text 16, and RE2
@@ -50,48 +59,112 @@ DECOMPOSED = [
     *range(0x16121, 0x16129),
     *range(0x16D68, 0x16D6B),
 ]
+VOCABULARY_IS_UNCASED = ("uncased", "lower_only")
 KNOWN_DIFFERENCES = {
     "uncased": {*CAPITALS, *PUNCTUATION, *FORMAT, *ACCENTS, *DECOMPOSED},
     "cased": {*PUNCTUATION, *FORMAT},
+    "lower_only": {*CAPITALS, *PUNCTUATION, *FORMAT},
+    "strip_only": {*PUNCTUATION, *FORMAT, *ACCENTS, *DECOMPOSED},
 }
 
 
-@pytest.mark.parametrize("case, lower_case", CASES)
-def test_ids_are_those_of_google(case, lower_case):
-    tokenizer = BertTokenizer(Vocabulary(GOLDEN[case]["pieces"]), lower_case)
-    texts = [text.encode("utf-8", "surrogateescape") for text in GOLDEN["texts"]]
-    assert len(texts) == 458
+def odd_texts() -> list[bytes]:
+    return [text.encode("utf-8", "surrogateescape") for text in GOLDEN["texts"]]
+
+
+@pytest.mark.parametrize("case, lower_case, strip_accents", CASES)
+def test_ids_are_those_of_google(case, lower_case, strip_accents):
+    tokenizer = BertTokenizer(Vocabulary(GOLDEN[case]["pieces"]), lower_case, strip_accents)
+    texts = odd_texts()
+    assert len(texts) == 480
     for text, ids, expected in zip(
         texts, tokenizer(texts).to_list(), GOLDEN[case]["ids"], strict=True
     ):
         assert " ".join(map(str, ids)) == expected, text
 
 
-@pytest.mark.parametrize("case, lower_case", CASES)
-def test_ids_of_a_whole_corpus_in_the_full_vocabulary_are_those_of_google(case, lower_case):
-    corpus = SHARED / "corpus" / "sample.txt"
-    vocab = SHARED / "vocab" / f"bert-base-{case}-vocab.txt"
-    golden = GOLDEN[case]["corpus"]
-    for path, sha256 in ((corpus, golden["sha256"]), (vocab, golden["vocab_sha256"])):
-        if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+@pytest.mark.parametrize("case, lower_case, strip_accents", CASES)
+def test_the_reference_in_plain_python_gives_the_same(case, lower_case, strip_accents):
+    pieces = {piece: index for index, piece in enumerate(GOLDEN[case]["pieces"])}
+    for text, expected in zip(odd_texts(), GOLDEN[case]["ids"], strict=True):
+        found = reference.tokenize(text, pieces, lower_case, strip_accents)
+        assert " ".join(str(pieces[piece]) for piece in found) == expected, text
+
+
+def test_accents_are_stripped_with_lower_case_unless_said_otherwise():
+    for lower_case in (True, False):
+        tokenizer = BertTokenizer(Vocabulary(GOLDEN["cased"]["pieces"]), lower_case)
+        assert tokenizer.strip_accents == lower_case
+        texts = odd_texts()
+        explicit = BertTokenizer(tokenizer.vocabulary, lower_case, strip_accents=lower_case)
+        assert tokenizer(texts).to_list() == explicit(texts).to_list()
+
+
+@pytest.mark.parametrize("case, lower_case, strip_accents", CASES[:2])
+def test_ids_of_every_line_of_a_corpus_in_the_full_vocabulary_are_those_of_google(
+    case, lower_case, strip_accents
+):
+    names = list(GOLDEN[case]["corpus"])
+    assert compare_corpus(case, lower_case, strip_accents, names) == 353_538
+
+
+# The three that are not compressed: short ones, one of them with many accents.
+@pytest.mark.parametrize("case, lower_case, strip_accents", CASES[2:])
+def test_ids_of_three_files_are_those_of_google_with_case_or_accents_alone(
+    case, lower_case, strip_accents
+):
+    names = [name for name in GOLDEN[case]["corpus"] if name.endswith(".txt")]
+    assert compare_corpus(case, lower_case, strip_accents, names) == 10_768
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case, lower_case, strip_accents", CASES[2:])
+def test_ids_of_every_line_are_those_of_google_with_case_or_accents_alone(
+    case, lower_case, strip_accents
+):
+    names = list(GOLDEN[case]["corpus"])
+    assert compare_corpus(case, lower_case, strip_accents, names) == 353_538
+
+
+def compare_corpus(case: str, lower_case: bool, strip_accents: bool, names: list[str]) -> int:
+    """Compares the ids of all lines of the files with their checksums; returns how many lines."""
+    golden = GOLDEN[case]
+    vocab = SHARED / "vocab" / f"bert-base-{'un' * (case in VOCABULARY_IS_UNCASED)}cased-vocab.txt"
+    if not vocab.exists() or sha256(vocab.read_bytes()) != golden["vocab_sha256"]:
+        pytest.skip(f"needs {vocab} as it was when the golden file was made")
+    tokenizer = BertTokenizer(Vocabulary.load(str(vocab)), lower_case, strip_accents)
+    compared = 0
+    for name in names:
+        expected = golden["corpus"][name]
+        path = SHARED / "corpus" / name
+        data = path.read_bytes() if path.exists() else b""
+        data = gzip.decompress(data) if name.endswith(".gz") else data
+        if sha256(data) != expected["sha256"]:
             pytest.skip(f"needs {path} as it was when the golden file was made")
-    tokenizer = BertTokenizer(Vocabulary.load(str(vocab)), lower_case)
-    rows = tokenizer(corpus.read_bytes().split(b"\n")).to_list()
-    lines = [" ".join(map(str, ids)) + "\n" for ids in rows]
-    groups = range(0, len(lines), LINES_PER_CHECKSUM)
-    assert len(groups) == 146
-    checksums = [
-        hashlib.sha256("".join(lines[i : i + LINES_PER_CHECKSUM]).encode()).hexdigest()[:16]
-        for i in groups
-    ]
-    assert checksums == golden["checksums"]
+        rows = (
+            tf.data.Dataset.from_tensor_slices(data.split(b"\n"))
+            .batch(LINES_PER_CHECKSUM)
+            .map(tokenizer, num_parallel_calls=2)
+        )
+        for group, checksum in zip(rows, expected["checksums"], strict=True):
+            values = [group.values.numpy(), group.row_lengths().numpy()]
+            data = b"".join(array.astype("<i4").tobytes() for array in values)
+            assert sha256(data)[:16] == checksum, f"{name} near line {compared}"
+            compared += len(values[1])
+    return compared
 
 
-@pytest.mark.parametrize("case, lower_case", CASES)
-def test_every_character_is_treated_as_by_google_but_for_a_known_list(case, lower_case):
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("case, lower_case, strip_accents", CASES)
+def test_every_character_is_treated_as_by_google_but_for_a_known_list(
+    case, lower_case, strip_accents
+):
     # The planes in use, and the ends of the others, where nothing but letters is.
     codes = [*range(0xD800), *range(0xE000, 0x40000), *range(0xE0000, 0xE1000), 0xF0000, 0x10FFFF]
-    splitter = WordSplitter(lower_case)
+    splitter = WordSplitter(lower_case, strip_accents)
     differing = set()
     runs = iter([*GOLDEN[case]["characters"], [0x110000, ""]])
     pattern, (next_start, next_pattern) = None, next(runs)
@@ -106,7 +179,7 @@ def test_every_character_is_treated_as_by_google_but_for_a_known_list(case, lowe
             char = chr(code)
             while code >= next_start:
                 pattern, (next_start, next_pattern) = next_pattern, next(runs)
-            if 0xAC00 <= code < 0xD7A4 and lower_case:
+            if 0xAC00 <= code < 0xD7A4 and strip_accents:
                 expected = f"a{unicodedata.normalize('NFD', char)}b"
             else:
                 expected = GOLDEN[case]["changed"].get(str(code)) or pattern.replace("\ufffd", char)
@@ -119,4 +192,6 @@ def test_the_list_of_known_differences_does_not_grow():
     assert {case: len(codes) for case, codes in KNOWN_DIFFERENCES.items()} == {
         "uncased": 138,
         "cased": 43,
+        "lower_only": 83,
+        "strip_only": 98,
     }

@@ -1,5 +1,6 @@
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings, strategies
 
 from keras_bert_tpu.config import InputError
 from keras_bert_tpu.text.rows import join_rows, longest_first_trim
@@ -43,6 +44,59 @@ def test_trimming_is_googles_rule_for_all_lengths():
         assert found == [
             truncate_one_by_one(range(m), range(100, 100 + n), length) for m, n in pairs
         ]
+
+
+# Rows of one or two segments: how many pieces each row has in each.
+LENGTHS = strategies.integers(1, 2).flatmap(
+    lambda segments: strategies.lists(
+        strategies.tuples(*[strategies.integers(0, 30)] * segments), max_size=6
+    ).map(lambda rows: (segments, rows))
+)
+
+
+def numbered(segments: int, rows: list[tuple[int, ...]]) -> list[list[list[int]]]:
+    """The pieces of each segment, row by row, all of them different."""
+    return [
+        [[1000 * segment + 100 + place for place in range(row[segment])] for row in rows]
+        for segment in range(segments)
+    ]
+
+
+@settings(derandomize=True, max_examples=50, deadline=None)
+@given(lengths=LENGTHS, room=strategies.integers(0, 70))
+def test_trimming_is_that_of_one_piece_at_a_time(lengths, room):
+    segments, rows = lengths
+    pieces = numbered(segments, rows)
+    trimmed = longest_first_trim([ragged(*rows) for rows in pieces], room)
+    expected = [
+        truncate_one_by_one(*row, room) if segments == 2 else (row[0][:room],)
+        for row in zip(*pieces, strict=True)
+    ]
+    assert list(zip(*(segment.to_list() for segment in trimmed), strict=True)) == expected
+
+
+@settings(derandomize=True, max_examples=50, deadline=None)
+@given(lengths=LENGTHS, sequence_length=strategies.integers(5, 70))
+def test_joined_rows_hold_the_trimmed_segments_and_nothing_else(lengths, sequence_length):
+    segments, lengths_of_rows = lengths
+    given_segments = [ragged(*rows) for rows in numbered(segments, lengths_of_rows)]
+    room = sequence_length - segments - 1
+    trimmed = [segment.to_list() for segment in longest_first_trim(given_segments, room)]
+    rows = join_rows(given_segments, VOCABULARY, sequence_length)
+    rows = {name: values.numpy().tolist() for name, values in rows.items()}
+    assert [len(values) for values in rows.values()] == [len(lengths_of_rows)] * 3
+    for index, lengths_of_row in enumerate(lengths_of_rows):
+        tokens = [CLS]
+        segment_ids = [0]
+        for number in range(segments):
+            tokens += [*trimmed[number][index], SEP]
+            segment_ids += [number] * (len(trimmed[number][index]) + 1)
+        # Nothing is cut from a row that fits, and one that does not is full.
+        assert len(tokens) == min(sum(lengths_of_row) + segments + 1, sequence_length)
+        padding = sequence_length - len(tokens)
+        assert rows["token_ids"][index] == tokens + [PAD] * padding
+        assert rows["segment_ids"][index] == segment_ids + [0] * padding
+        assert rows["padding_mask"][index] == [1] * len(tokens) + [0] * padding
 
 
 def test_one_segment_is_cut_at_the_end():

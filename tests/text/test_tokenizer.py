@@ -1,13 +1,12 @@
 import os
-import random
 import subprocess
 import sys
-import unicodedata
 
 import numpy as np
 import pytest
 import reference_tokenizer as reference
 import tensorflow as tf
+from adversarial_texts import fragments, letter_vocabulary, random_texts
 
 from keras_bert_tpu.config import InputError
 from keras_bert_tpu.text.tokenizer import BertTokenizer
@@ -30,47 +29,6 @@ def pieces_of(tokenizer, text):
     return [piece.decode() for piece in tokenizer.id_to_piece(tokenizer(text)).numpy()]
 
 
-def random_texts(count: int) -> list[bytes]:
-    """Texts of characters from a few scripts each, some with bytes that are not UTF-8.
-
-    All characters are in Unicode 3.2, so that every version of Python agrees about them.
-    """
-    generator = random.Random(20180531)
-    known = unicodedata.ucd_3_2_0
-    scripts = [
-        [char for char in map(chr, codes) if known.category(char) not in ("Cn", "Cs")]
-        for codes in [
-            *(range(0x20, 0x7F), range(0x300), range(0x300, 0x370), range(0x370, 0x600)),
-            *(range(0x600, 0x1100), range(0x1100, 0x2000), range(0x2000, 0x2100)),
-            *(range(0x2100, 0x3100), range(0x4E00, 0x4E40), range(0xAC00, 0xAC80)),
-            *(range(0xF900, 0xFFFE), range(0x10300, 0x10450), range(0x1D000, 0x1D200)),
-        ]
-    ]
-    scripts.append(list("ΣσςAa.\u00ad\u0301\u200d' "))
-    texts = []
-    for _ in range(count):
-        chosen = generator.sample(scripts, generator.choice([1, 2, 3]))
-        chars = (
-            generator.choice(generator.choice(chosen))
-            for _ in range(generator.choice([1, 4, 12, 40]))
-        )
-        text = "".join(chars).encode()
-        if generator.random() < 0.1:
-            cut = generator.randrange(len(text) + 1)
-            text = text[:cut] + generator.randbytes(2) + text[cut:]
-        texts.append(text)
-    return texts
-
-
-def letter_vocabulary(texts: list[bytes], lower_case: bool) -> Vocabulary:
-    """A vocabulary with which next to nothing is unknown: each letter, each second pair."""
-    words = sorted({word for text in texts for word in reference.split_words(text, lower_case)})
-    letters = {char for word in words for char in word}
-    pairs = {word[i : i + 2] for word in words[::2] for i in range(len(word) - 1)}
-    found = sorted(letters | pairs)
-    return Vocabulary([*SPECIAL_TOKENS, *found, *(f"##{piece}" for piece in found)])
-
-
 def test_words_are_cut_greedily_and_unknown_words_are_one_piece(tokenizer):
     assert pieces_of(tokenizer, "unaffable") == ["un", "##aff", "##able"]
     assert pieces_of(tokenizer, "unaffablex the") == ["[UNK]", "the"]
@@ -88,13 +46,48 @@ def test_a_cased_vocabulary_keeps_case_and_accents():
     assert pieces_of(tokenizer, "Hello hello é HELLO") == ["Hello", "hello", "é", "[UNK]"]
 
 
-@pytest.mark.parametrize("lower_case", [True, False])
-def test_ids_of_random_text_are_those_of_the_rules(lower_case):
-    texts = random_texts(4000)
-    vocabulary = letter_vocabulary(texts, lower_case)
-    rows = BertTokenizer(vocabulary, lower_case)(texts).to_list()
+def test_accents_are_stripped_or_kept_whatever_becomes_of_case():
+    pieces = [*SPECIAL_TOKENS, "Été", "été", "Ete", "ete", "cafe\u0301", "\u0390", "i\u0307", "i"]
+    texts = ["Été été Ete ete", "CAFE\u0301", "\u0390", "\u0130"]
+    expected = {
+        (True, None): ["ete ete ete ete", "[UNK]", "[UNK]", "i"],
+        (False, None): ["Été été Ete ete", "[UNK]", "\u0390", "[UNK]"],
+        (True, False): ["été été ete ete", "cafe\u0301", "\u0390", "i\u0307"],
+        (False, True): ["Ete ete Ete ete", "[UNK]", "[UNK]", "[UNK]"],
+    }
+    for (lower_case, strip_accents), found in expected.items():
+        tokenizer = BertTokenizer(Vocabulary(pieces), lower_case, strip_accents)
+        assert [" ".join(pieces_of(tokenizer, text)) for text in texts] == found
+    both = BertTokenizer(Vocabulary(pieces), True, True)
+    assert pieces_of(both, texts[0]) == ["ete"] * 4
+
+
+def test_no_text_is_a_piece_with_white_space_in_it():
+    # As in the vocabulary of bert-base-chinese, and others that a slip may bring about.
+    spaces = ["\u2028", "##\u2028", "##\u2028b", "a b", "a\u2028", "##\u3000", "\u00a0"]
+    tokenizer = BertTokenizer(Vocabulary([*SPECIAL_TOKENS, "a", "b", "##b", *spaces]))
+    for space in ("\u2028", " ", "\u3000", "\u00a0"):
+        assert pieces_of(tokenizer, f"a{space}b{space}ab{space}") == ["a", "b", "a", "##b"]
+        assert pieces_of(tokenizer, space) == []
+
+
+def test_no_text_is_a_piece_with_control_characters_in_it():
+    # FastWordpieceTokenizer has a use of its own for U+0011, and takes U+0000 for an end.
+    controls = ["\x00", "##\x00", "\x11", "a\x11", "##\x7f", "\x85b"]
+    tokenizer = BertTokenizer(Vocabulary([*SPECIAL_TOKENS, "a", "b", "##b", ".", *controls]))
+    for control in "\x00\x11\x7f\x85":
+        assert pieces_of(tokenizer, f"a{control}b.{control}b{control}") == ["a", "##b", ".", "b"]
+
+
+@pytest.mark.parametrize(
+    "lower_case, strip_accents", [(True, True), (False, False), (True, False), (False, True)]
+)
+def test_ids_of_random_text_are_those_of_the_rules(lower_case, strip_accents):
+    texts = [*random_texts(4000), *fragments()]
+    vocabulary = letter_vocabulary(texts, lower_case, strip_accents)
+    rows = BertTokenizer(vocabulary, lower_case, strip_accents)(texts).to_list()
     for text, ids in zip(texts, rows, strict=True):
-        expected = reference.tokenize(text, vocabulary.ids, lower_case)
+        expected = reference.tokenize(text, vocabulary.ids, lower_case, strip_accents)
         assert [vocabulary.pieces[index] for index in ids] == expected, text
 
 
@@ -119,11 +112,6 @@ def test_shapes_follow_the_text(tokenizer):
     assert tokenizer([["the", ""], ["cafe", "the the"]]).to_list() == [[[8], []], [[9], [8, 8]]]
     ragged = tf.ragged.constant([["the"], [], ["cafe", "the cafe"]])
     assert tokenizer(ragged).to_list() == [[[8]], [], [[9], [8, 9]]]
-    ids, starts, ends = tokenizer.tokenize_with_offsets([["the", ""], ["cafe", " the the"]])
-    assert ids.to_list() == [[[8], []], [[9], [8, 8]]]
-    assert starts.to_list() == [[[0], []], [[0], [1, 5]]]
-    assert ends.to_list() == [[[3], []], [[4], [4, 8]]]
-    assert {ids.dtype, starts.dtype, ends.dtype} == {tf.int32}
 
 
 def test_unknown_rank_is_an_input_error(tokenizer):
@@ -150,21 +138,26 @@ def test_it_works_inside_a_dataset_and_a_saved_model(tokenizer, tmp_path):
     assert starts.to_list() == [[0, 4], [], [0, 2, 5, 10]]
 
 
-def test_the_locale_of_the_process_changes_nothing():
-    # Under a Turkish locale, ICU lower-cases "I" to a dotless i.
+@pytest.mark.parametrize("locale", ["tr_TR.UTF-8", "lt_LT.UTF-8"])
+def test_the_locale_of_the_process_changes_nothing(locale):
+    # Under a Turkish locale, ICU lower-cases "I" to a dotless i; under a Lithuanian one it puts a
+    # dot below the accent of an I or J.
+    capitals = "I\u00c9\u0130 \u00cc\u00cd\u0128 I\u0301J\u0301\u012e\u0301 I\u0307 \u0130\u0301"
     program = (
+        "import sys, tensorflow as tf\n"
         "from keras_bert_tpu.text.normalizer import normalize\n"
-        "import tensorflow as tf\n"
-        "print(ascii(normalize(tf.constant(['I\\u00c9\\u0130']), True).numpy()[0].decode()))"
+        "for strip_accents in (True, False):\n"
+        "    print(ascii(normalize(tf.constant(sys.argv[1:]), True, strip_accents)[0].numpy()))"
     )
     output = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "LC_ALL": "tr_TR.UTF-8", "TF_CPP_MIN_LOG_LEVEL": "3"},
+        [sys.executable, "-c", program, capitals],
+        env={**os.environ, "LC_ALL": locale, "PYTHONUTF8": "1", "TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    assert output == "'iei'\n"
+    expected = [reference.normalize(capitals, True, strip).encode() for strip in (True, False)]
+    assert output.splitlines() == [ascii(text) for text in expected]
 
 
 def test_literal_masks_become_the_mask(tokenizer):
@@ -201,84 +194,3 @@ def test_pieces_are_joined_for_people():
 def test_a_vocabulary_without_pieces_of_text_is_an_input_error():
     with pytest.raises(InputError, match="cannot serve to tokenize"):
         BertTokenizer(Vocabulary(SPECIAL_TOKENS))
-
-
-def spans(tokenizer, text: str | bytes, unit="byte") -> list[tuple[str, int, int]]:
-    ids, starts, ends = tokenizer.tokenize_with_offsets(text, unit)
-    pieces = [PIECES[index] for index in ids.numpy()]
-    return list(zip(pieces, starts.numpy().tolist(), ends.numpy().tolist(), strict=True))
-
-
-def test_offsets_are_those_of_the_text_as_given(tokenizer):
-    assert spans(tokenizer, "The  CAFÉs!") == (
-        [("the", 0, 3), ("cafe", 5, 10), ("##s", 10, 11), ("[UNK]", 11, 12)]
-    )
-    assert spans(tokenizer, "The  CAFÉs!", "char") == (
-        [("the", 0, 3), ("cafe", 5, 9), ("##s", 9, 10), ("[UNK]", 10, 11)]
-    )
-    # Stripped marks belong to the letter before them, dropped control characters to none.
-    assert spans(tokenizer, "cafe\u0301s\u200b the\x00") == (
-        [("cafe", 0, 6), ("##s", 6, 7), ("the", 11, 14)]
-    )
-    assert spans(tokenizer, "\u0301the") == [("the", 2, 5)]
-    assert spans(tokenizer, "t\u00adh\u00ade") == [("the", 0, 7)]
-    assert spans(tokenizer, b"\xffthe\xe4 \xc3the") == [("the", 1, 4), ("the", 7, 10)]
-    assert spans(tokenizer, b"\xffthe\xe4 the", "char") == [("the", 0, 3), ("the", 4, 7)]
-    assert spans(tokenizer, "日x本") == [("日", 0, 3), ("[UNK]", 3, 4), ("本", 4, 7)]
-    assert spans(tokenizer, "the " + "á" * 201 + " the") == (
-        [("the", 0, 3), ("[UNK]", 4, 406), ("the", 407, 410)]
-    )
-    assert spans(tokenizer, "ΟΣ") == [("ο", 0, 2), ("##ς", 2, 4)]
-    # One syllable of three letters, each of which is a piece.
-    assert spans(tokenizer, "한") == [("ᄒ", 0, 3), ("##ᅡ", 0, 3), ("##ᆫ", 0, 3)]
-
-
-def test_an_unknown_unit_is_an_input_error(tokenizer):
-    with pytest.raises(InputError, match="unit must be 'byte' or 'char'. Received: 'word'"):
-        tokenizer.tokenize_with_offsets("the", "word")
-
-
-@pytest.mark.parametrize("lower_case", [True, False])
-def test_the_text_between_offsets_is_the_piece(lower_case):
-    texts = [*random_texts(4000), "e\u0301" * 201, "ΟΔΟΣ " + "Ä" * 230 + " x", ""]
-    texts = [text if isinstance(text, bytes) else text.encode() for text in texts]
-    vocabulary = letter_vocabulary(texts[:4000:2], lower_case)  # So that some words are unknown.
-    tokenizer = BertTokenizer(vocabulary, lower_case)
-    rows = tokenizer.tokenize_with_offsets(texts)
-    assert rows[0].to_list() == tokenizer(texts).to_list()
-    char_rows = [offsets.to_list() for offsets in tokenizer.tokenize_with_offsets(texts, "char")]
-    marks = "".join(c for c in map(chr, range(0x110000)) if unicodedata.category(c) == "Mn")
-    checked = 0
-    for text, *row in zip(texts, *(values.to_list() for values in rows), *char_rows, strict=True):
-        valid = text.decode("utf-8", "ignore")
-        previous_end = 0
-        for index, start, end, _, char_start, char_end in zip(*row, strict=True):
-            assert 0 <= start < end <= len(text)
-            # Pieces follow one another; two may share the character in which they meet.
-            if start < previous_end:
-                shared = reference.normalize(text[start:previous_end], lower_case)
-                assert len(reference.clean(text[start:previous_end]).rstrip(marks)) == 1
-                assert len(shared) > 1
-            assert text[start:end].decode("utf-8", "ignore") == valid[char_start:char_end]
-            covered = without_final_sigma(reference.normalize(text[start:end], lower_case))
-            piece = without_final_sigma(vocabulary.pieces[index].removeprefix("##"))
-            if piece == "[UNK]":
-                words = reference.split_words(text[start:end], lower_case)
-                assert len(words) == 1
-                assert reference.cut_word(words[0], vocabulary.ids) == ["[UNK]"]
-            elif covered != piece:
-                # Part of a character that is decomposed into several letters.
-                assert piece in covered
-                letters = [
-                    unicodedata.normalize("NFD", char)
-                    for char in valid[char_start:char_end]
-                    if unicodedata.category(char) != "Mn"
-                ]
-                assert max(len(letters[0]), len(letters[-1])) > 1
-            checked += 1
-            previous_end = end
-    assert checked > 20_000
-
-
-def without_final_sigma(text: str) -> str:
-    return text.replace("ς", "σ")

@@ -114,6 +114,14 @@ def test_words_are_counted_over_files_and_datasets_alike(tmp_path):
     dataset = tf.data.Dataset.from_tensor_slices(lines)
     assert count_words(dataset, progress=False) == found
     assert count_words(dataset.batch(2), progress=False) == found
+    accents = tf.data.Dataset.from_tensors("Été")
+    for options, word in [
+        ({}, "ete"),
+        ({"strip_accents": False}, "été"),
+        ({"lower_case": False}, "Été"),
+        ({"lower_case": False, "strip_accents": True}, "Ete"),
+    ]:
+        assert dict(count_words(accents, progress=False, **options).counts) == {word: 1}
     cased = count_words(dataset, lower_case=False, progress=False)
     assert {"The": 1, "the": 1, "THE": 1}.items() <= cased.counts.items()
 
@@ -170,6 +178,18 @@ def test_a_text_with_too_few_pieces_gives_what_it_has():
     assert len(vocabulary) < 40
     only_once = learn_from_counts(WordCounts(1, {"ab": 1, "c": 1}), 8000, progress=False)
     assert {"a", "##b", "c"} <= only_once.ids.keys()
+
+
+def test_words_of_scripts_without_spaces_are_learned_however_long():
+    # Words that the tokenizer makes [UNK] give nothing; shorter ones give pieces from any place.
+    counts = WordCounts(1, {"ab" * 90 + "wxyz": 5, "cd" * 101: 9, "ab" * 30 + "wxyz": 3})
+    vocabulary = learn_from_counts(counts, 60, progress=False)
+    assert set("".join(vocabulary.pieces[5:])) == set("#abwxyz")
+    assert any(len(piece) > 5 and piece.endswith("wxyz") for piece in vocabulary.pieces)
+    pieces = BertTokenizer(vocabulary)("ab" * 90 + "wxyz")
+    assert vocabulary.unk_id not in pieces.numpy().tolist()
+    with pytest.raises(InputError, match="No word of the text has at most 200 characters"):
+        learn_from_counts(WordCounts(1, {"cd" * 101: 9}), 60, progress=False)
 
 
 def test_the_rarest_characters_are_left_out_of_a_small_vocabulary():
