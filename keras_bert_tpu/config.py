@@ -40,6 +40,7 @@ MASKS = ("static", "dynamic")
 REPLACEMENTS = ("piece", "gram")
 INPUT_FORMATS = ("auto", "sentences", "documents", "jsonl")
 DUPLICATES = ("keep", "exact", "near")
+ON_DAMAGE = ("stop", "skip")
 
 
 def _require_positive(config: Any, *names: str) -> None:
@@ -317,6 +318,8 @@ class PhaseConfig:
         sequence_length: int. Must be that of the records.
         max_predictions: int. Must be that of the records.
         data: str. Folder of this phase's records, below the folder given as --data.
+        length_buckets: tuple of int. Ascending lengths, the last one `sequence_length`: each step
+            has examples of one bucket, cut to that length. Empty pads all examples to full length.
     """
 
     steps: int = 1_000_000
@@ -324,6 +327,7 @@ class PhaseConfig:
     sequence_length: int = 128
     max_predictions: int = 20
     data: str = "."
+    length_buckets: tuple[int, ...] = ()
 
     def __post_init__(self):
         _require_positive(self, "steps", "batch_size", "sequence_length", "max_predictions")
@@ -341,6 +345,10 @@ class PretrainingConfig:
         compute_dtype: str. "bfloat16" or "float32"; variables are always float32.
         jit_compile: bool. Compile the step with XLA where the strategy leaves the choice.
         shuffle_window: int. Shards whose records are permuted together.
+        on_damage: str. "stop" at a damaged record, or "skip" those that a scan of all shards
+            before the run finds.
+        max_skipped: int. Most records of a phase, training and held-out ones each, that "skip" may
+            leave out.
         steps_per_execution: int. Steps run on the device between two visits of the host.
         log_every: int. Steps between two lines of metrics.jsonl.
         evaluate_every: int. Steps between two evaluations on the held-out documents.
@@ -356,6 +364,8 @@ class PretrainingConfig:
     compute_dtype: str = "bfloat16"
     jit_compile: bool = False
     shuffle_window: int = 8
+    on_damage: str = "stop"
+    max_skipped: int = 0
     steps_per_execution: int = 1
     log_every: int = 100
     evaluate_every: int = 1000
@@ -368,8 +378,9 @@ class PretrainingConfig:
             self, "shuffle_window", "steps_per_execution", "log_every", "evaluate_every"
         )
         _require_positive(self, "save_every", "keep_checkpoints")
-        _require_not_negative(self, "evaluate_examples")
+        _require_not_negative(self, "evaluate_examples", "max_skipped")
         _require_choice(self, "compute_dtype", COMPUTE_DTYPES)
+        _require_choice(self, "on_damage", ON_DAMAGE)
         _require_seed(self)
         if not self.phases:
             raise InputError("phases is empty; a run needs at least one phase with steps.")

@@ -80,17 +80,24 @@ class HoldOut:
         """Documents in a group; 0 if none is held out."""
         return round(1.0 / self.rate) if self.rate else 0
 
-    def splits(self) -> Iterator[str]:
-        """Yields, without end, the split of document 0, 1, 2 and so on."""
-        group = 0
+    def splits(self, first: int = 0) -> Iterator[str]:
+        """Yields, without end, the split of document `first`, `first` + 1 and so on."""
         while not self.group_size:
             yield TRAIN
+        group, start = divmod(first, self.group_size)
         while True:
             generator = keyed_generator(self.seed, HELD_OUT_KEY, self.corpus, group)
             drawn = int(generator.integers(self.group_size))
-            for position in range(self.group_size):
+            for position in range(start, self.group_size):
                 yield VALIDATION if position == drawn else TRAIN
-            group += 1
+            group, start = group + 1, 0
+
+    def split_sizes(self, documents: int) -> dict[str, int]:
+        """How many of the first `documents` documents are in each split."""
+        whole, rest = divmod(documents, self.group_size) if self.group_size else (0, 0)
+        last = itertools.islice(self.splits(documents - rest), rest)
+        held_out = whole + sum(split == VALIDATION for split in last)
+        return {TRAIN: documents - held_out, VALIDATION: held_out}
 
 
 class Unit(NamedTuple):
@@ -183,7 +190,7 @@ class CorpusPlan:
         """One past the number of a unit's last document."""
         documents = self.counts[unit.corpus].documents[unit.split]
         end_block = unit.first_block + unit.num_blocks
-        if end_block == _num_blocks(documents, self.config):
+        if end_block == num_blocks(documents, self.config):
             return documents
         return end_block * self.config.block_documents
 
@@ -280,7 +287,7 @@ def read_units(plan: CorpusPlan, done: Collection[int] = ()) -> Iterator[tuple[i
         for split, document in _kept_documents(plan, corpus_number, corpus):
             unit = current[split]
             if unit is None:
-                raise _changed_while_read(corpus)
+                raise changed_while_read(corpus)
             seen[split] += 1
             is_wanted = numbers[unit] not in done
             if is_wanted:
@@ -291,7 +298,7 @@ def read_units(plan: CorpusPlan, done: Collection[int] = ()) -> Iterator[tuple[i
                     yield numbers[unit], _cut_blocks(plan, unit, documents)
                 current[split] = next(own[split], None)
         if seen != plan.counts[corpus_number].documents:
-            raise _changed_while_read(corpus)
+            raise changed_while_read(corpus)
 
 
 def passes_of(config: DataConfig, weight: float, split: str, corpus: int, block: int) -> int:
@@ -331,7 +338,7 @@ def _count_corpus(
         sentences += len(document)
         characters += length
     for split in SPLITS:
-        wanted = _num_blocks(documents[split], config)
+        wanted = num_blocks(documents[split], config)
         if len(blocks[split]) > wanted:
             blocks[split][-2:] = [sum(blocks[split][-2:])]
     dropped = {
@@ -352,10 +359,11 @@ def _documents_of_files(corpus: Corpus, config: DataConfig) -> Iterator[tuple[in
             yield file, document
 
 
-def _num_blocks(documents: int, config: DataConfig) -> int:
-    """The remainder joins the last full block, so that one has n to 2n-1 documents.
+def num_blocks(documents: int, config: DataConfig) -> int:
+    """Blocks of a split of a corpus, given its number of documents.
 
-    With fewer than `block_documents` documents there is one block.
+    The remainder joins the last full block, so that one has n to 2n-1 documents; with fewer than
+    `block_documents` documents there is one block.
     """
     return max(1, documents // config.block_documents) if documents else 0
 
@@ -473,7 +481,8 @@ def _rate_text(group_size: int) -> str:
     return text
 
 
-def _changed_while_read(corpus: Corpus) -> InputError:
+def changed_while_read(corpus: Corpus) -> InputError:
+    """The error to raise when a text does not hold the documents that were counted."""
     return InputError(
         f"The text of the corpus {corpus.name} changed while it was read: it does not hold the "
         f"documents that were counted at first; start again, with --overwrite, when nothing writes "

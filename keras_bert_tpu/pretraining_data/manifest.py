@@ -219,11 +219,12 @@ class Manifest:
         tf.io.gfile.rename(f"{path}.partial", path, overwrite=True)
 
     @classmethod
-    def load(cls, directory: str) -> "Manifest":
+    def load(cls, directory: str, check_shards: bool = True) -> "Manifest":
         """Reads the manifest of a folder and checks that its shards are there.
 
         Args:
             directory: str. Local or gs:// folder that `kbt-prepare` wrote.
+            check_shards: bool. False leaves it to the caller what becomes of missing shards.
 
         Raises:
             InputError: If there is no manifest, it cannot be read or is of an unknown version, or a
@@ -270,6 +271,8 @@ class Manifest:
                 f"{path} is not a whole manifest ({type(error).__name__}: {error}); prepare the "
                 f"records again with kbt-prepare."
             ) from error
+        if not check_shards:
+            return manifest
         # One listing, because asking for each file of a bucket takes a request for each.
         present = {name.rstrip("/") for name in tf.io.gfile.listdir(directory)}
         missing = [

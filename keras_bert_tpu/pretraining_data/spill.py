@@ -5,11 +5,12 @@ all units are there, a shard is put together from its part of each unit's file, 
 examples' random keys. So every shard is a random sample of the whole split, and no more than a unit
 or a shard is in memory at a time.
 
+    part:       uint64, its number of entries; the entries; the records end to end
     unit file:  uint64 [shards + 1], where each shard's part begins, in bytes of the file
-                for each shard: uint64, its number of entries; the entries; the records end to end
+                for each shard: its part
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -20,6 +21,7 @@ from keras_bert_tpu.pretraining_data.records import ShardContent
 # One for each example. Little-endian, so that another machine may put the shards together.
 _ENTRY = np.dtype([("key", "<u8"), ("document", "<u8"), ("length", "<u4"), ("bytes", "<u4")])
 _WORD = np.dtype("<u8")
+EMPTY_PART = np.zeros(1, _WORD).tobytes()
 
 
 def shard_of(order_keys: np.ndarray, num_shards: int) -> np.ndarray:
@@ -44,6 +46,43 @@ def write_unit(path: str, batches: Iterable[ExampleBatch], num_shards: int) -> N
     Raises:
         tf.errors.OpError: If the file cannot be written.
     """
+    table, records, ends = _sort_by_shard(batches, num_shards)
+    examples = np.diff(ends, prepend=0)
+    bytes_before = np.concatenate([[0], np.cumsum(table["bytes"], dtype=np.int64)])
+    sizes = _WORD.itemsize + examples * _ENTRY.itemsize
+    sizes += bytes_before[ends] - bytes_before[ends - examples]
+    header = (num_shards + 1) * _WORD.itemsize
+    offsets = header + np.concatenate([[0], np.cumsum(sizes)])
+    partial = f"{path}.partial"
+    with tf.io.gfile.GFile(partial, "wb") as file:
+        file.write(offsets.astype(_WORD).tobytes())
+        for end, count in zip(ends.tolist(), examples.tolist(), strict=True):
+            file.write(_pack(table, records, slice(end - count, end)))
+    tf.io.gfile.rename(partial, path, overwrite=True)
+
+
+def split_by_shard(batches: Iterable[ExampleBatch], num_shards: int) -> Iterator[tuple[int, bytes]]:
+    """Splits examples into one part for each shard that gets some.
+
+    Args:
+        batches: The examples; all of them are in memory at once.
+        num_shards: int. Of their split.
+
+    Yields:
+        The number of a shard, and its part, for `merge_parts`.
+    """
+    table, records, ends = _sort_by_shard(batches, num_shards)
+    start = 0
+    for shard, end in enumerate(ends.tolist()):
+        if end > start:
+            yield shard, _pack(table, records, slice(start, end))
+        start = end
+
+
+def _sort_by_shard(
+    batches: Iterable[ExampleBatch], num_shards: int
+) -> tuple[np.ndarray, list[bytes], np.ndarray]:
+    """Entries and records, shard by shard, and where each shard ends in them."""
     entries: list[np.ndarray] = [np.zeros(0, _ENTRY)]
     records: list[bytes] = []
     for batch in batches:
@@ -57,29 +96,13 @@ def write_unit(path: str, batches: Iterable[ExampleBatch], num_shards: int) -> N
     table = np.concatenate(entries)
     shards = shard_of(table["key"], num_shards)
     order = np.argsort(shards, kind="stable")
-    table = table[order]
-    examples = np.bincount(shards, minlength=num_shards)
-    ends = np.cumsum(examples)
-    bytes_before = np.concatenate([[0], np.cumsum(table["bytes"], dtype=np.int64)])
-    sizes = _WORD.itemsize + examples * _ENTRY.itemsize
-    sizes += bytes_before[ends] - bytes_before[ends - examples]
-    header = (num_shards + 1) * _WORD.itemsize
-    offsets = header + np.concatenate([[0], np.cumsum(sizes)])
-    partial = f"{path}.partial"
-    with tf.io.gfile.GFile(partial, "wb") as file:
-        file.write(offsets.astype(_WORD).tobytes())
-        for end, count in zip(ends.tolist(), examples.tolist(), strict=True):
-            part = slice(end - count, end)
-            file.write(
-                b"".join(
-                    (
-                        np.array([count], _WORD).tobytes(),
-                        table[part].tobytes(),
-                        *(records[place] for place in order[part].tolist()),
-                    )
-                )
-            )
-    tf.io.gfile.rename(partial, path, overwrite=True)
+    ends = np.cumsum(np.bincount(shards, minlength=num_shards))
+    return table[order], [records[place] for place in order.tolist()], ends
+
+
+def _pack(table: np.ndarray, records: list[bytes], part: slice) -> bytes:
+    count = np.array([part.stop - part.start], _WORD)
+    return b"".join((count.tobytes(), table[part].tobytes(), *records[part]))
 
 
 def read_shard(unit_files: Sequence[str], shard: int) -> ShardContent:
@@ -93,14 +116,26 @@ def read_shard(unit_files: Sequence[str], shard: int) -> ShardContent:
     Raises:
         tf.errors.OpError: If a file cannot be read.
     """
+    return merge_parts(_read_part(path, shard) for path in unit_files)
+
+
+def _read_part(unit_file: str, shard: int) -> bytes:
+    with tf.io.gfile.GFile(unit_file, "rb") as file:
+        file.seek(shard * _WORD.itemsize)
+        start, end = np.frombuffer(file.read(2 * _WORD.itemsize), _WORD).tolist()
+        file.seek(start)
+        return file.read(end - start)
+
+
+def merge_parts(parts: Iterable[bytes]) -> ShardContent:
+    """Puts a shard together from its parts.
+
+    Args:
+        parts: In an order that decides only between examples with the same key.
+    """
     tables: list[np.ndarray] = [np.zeros(0, _ENTRY)]
     records: list[bytes] = []
-    for path in unit_files:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            file.seek(shard * _WORD.itemsize)
-            start, end = np.frombuffer(file.read(2 * _WORD.itemsize), _WORD).tolist()
-            file.seek(start)
-            content = file.read(end - start)
+    for content in parts:
         (count,) = np.frombuffer(content, _WORD, 1).tolist()
         table = np.frombuffer(content, _ENTRY, count, _WORD.itemsize)
         at = _WORD.itemsize + count * _ENTRY.itemsize

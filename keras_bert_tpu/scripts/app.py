@@ -18,6 +18,7 @@ def run(
     usage: str,
     define_flags: Callable[[flags.FlagValues], None],
     main: Callable[[], None],
+    argument: str | None = None,
 ) -> None:
     """Runs a program; bad input becomes one line on standard error and exit status 2.
 
@@ -27,6 +28,8 @@ def run(
         define_flags: Callable that defines the program's flags in the given values. It is called
             here and not on import, so that programs can be imported side by side.
         main: Callable without arguments; its flags are in `absl.flags.FLAGS`.
+        argument: str or None. A flag that must be given, and may be so without its name, anywhere
+            among the other flags. None takes nothing without a name.
     """
     # TensorFlow's C++ notices, "failed call to cuInit" on every machine without a GPU among them,
     # hide what the programs have to say; what goes wrong is raised as a Python exception too.
@@ -35,9 +38,15 @@ def run(
         print(f"{usage.strip()}\n\nFlags:\n{_describe_flags(define_flags)}")
         sys.exit(0)
     define_flags(flags.FLAGS)
+    # Or else absl takes all that follows a value without a name for such values, too.
+    flags.FLAGS.set_gnu_getopt(argument is not None)
 
     def checked(arguments: list[str]) -> None:
         try:
+            if argument is not None:
+                arguments = _take_argument(argument, arguments)
+                if flags.FLAGS[argument].value is None:
+                    raise InputError(f"--{argument} must be given. See {program} --help.")
             if len(arguments) > 1:
                 raise InputError(
                     f"Unexpected argument {arguments[1]!r}; all settings are flags, see "
@@ -51,6 +60,14 @@ def run(
             sys.exit(130)
 
     app.run(checked, flags_parser=lambda argv: _parse(program, argv))
+
+
+def _take_argument(name: str, arguments: list[str]) -> list[str]:
+    """Gives the first value without a name to the flag; the flag given by its name goes first."""
+    if len(arguments) < 2 or flags.FLAGS[name].present:
+        return arguments
+    setattr(flags.FLAGS, name, arguments[1])
+    return [arguments[0], *arguments[2:]]
 
 
 def _parse(program: str, argv: list[str]) -> list[str]:

@@ -225,7 +225,6 @@ class SaveCheckpoints(keras.callbacks.Callback):
 
 def describe(values: Mapping[str, float]) -> str:
     """Returns the losses and accuracies of a record as people read them."""
-    return (
-        f"loss {values['loss']:.3f}, mlm {values['mlm_accuracy']:.1%}, "
-        f"nsp {values['nsp_accuracy']:.1%}"
-    )
+    text = f"loss {values['loss']:.3f}, mlm {values['mlm_accuracy']:.1%}"
+    # Without next sentences there is no such loss at all; a mean of some is never zero.
+    return f"{text}, nsp {values['nsp_accuracy']:.1%}" if values["nsp_loss"] else text

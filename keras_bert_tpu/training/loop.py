@@ -1,5 +1,6 @@
 """A pre-training run from its config to the trained model: phases, evaluation, resume."""
 
+import dataclasses
 import posixpath
 import sys
 from collections.abc import Sequence
@@ -10,12 +11,14 @@ import tensorflow as tf
 
 from keras_bert_tpu.config import InputError, PhaseConfig, PretrainingConfig
 from keras_bert_tpu.models.pretrainer import BertPretrainer
+from keras_bert_tpu.pretraining_data.damage import ShardScan
 from keras_bert_tpu.pretraining_data.manifest import MANIFEST_FILE, VOCABULARY_FILE, Manifest
 from keras_bert_tpu.pretraining_data.pipeline import (
     training_dataset,
     validation_dataset,
     validation_steps,
 )
+from keras_bert_tpu.pretraining_data.shard_reader import damage_message
 from keras_bert_tpu.text.vocabulary import Vocabulary
 from keras_bert_tpu.training import run_folder
 from keras_bert_tpu.training.callbacks import (
@@ -72,8 +75,8 @@ def pretrain(
         The trained BertPretrainer, float32 variables under the config's compute dtype.
 
     Raises:
-        InputError: If the records, the config, the folder and the replicas do not fit together.
-            It is raised before the first step.
+        InputError: Before the first step, if the records, the config, the folder and the replicas
+            do not fit together; later, if a record that is read is damaged.
 
     Example:
         config = PretrainingConfig.from_yaml("gcs_configs/mini_cpu.yaml")
@@ -85,10 +88,15 @@ def pretrain(
     manifests = [Manifest.load(folder) for folder in folders]
     _check(config, manifests, strategy)
     vocabulary = _load_vocabulary(manifests[-1])
-    for phase, manifest in zip(config.phases, manifests, strict=True):
-        _datasets(config, phase, manifest, 0, strategy)  # For its errors: nothing is read yet.
     schedule = make_schedule(config.optimizer, config.total_steps)
+    # For its errors, before the folder is touched: nothing is read yet.
+    unscanned = dataclasses.replace(config, on_damage="stop")
+    for phase, manifest in zip(config.phases, manifests, strict=True):
+        _datasets(unscanned, phase, manifest, None, 0, strategy)
     run_folder.claim(output, config, [posixpath.join(folder, MANIFEST_FILE) for folder in folders])
+    scans = run_folder.scans_for(output, config, manifests)
+    for phase, manifest, scan in zip(config.phases, manifests, scans, strict=True):
+        _datasets(config, phase, manifest, scan, 0, strategy)
 
     keras.utils.set_random_seed(config.seed)
     policy = "mixed_bfloat16" if config.compute_dtype == "bfloat16" else "float32"
@@ -129,10 +137,12 @@ def pretrain(
             phase = config.phases[stretch.phase_index]
             made = stretch.first_step - stretch.phase_start
             manifest = manifests[stretch.phase_index]
+            scan = scans[stretch.phase_index]
             training, validation = _datasets(
-                config, phase, manifest, made * phase.batch_size, strategy
+                config, phase, manifest, scan, made * phase.batch_size, strategy
             )
             title = f"phase {stretch.phase_index + 1} of {len(config.phases)}"
+            step.length_buckets = phase.length_buckets
             progress.begin_stretch(phase, stretch.first_step, title)
             step.fit(
                 training,
@@ -143,7 +153,7 @@ def pretrain(
                 # Told, because Keras takes the end of data of unknown length for a fault.
                 validation_steps=None
                 if validation is None
-                else validation_steps(manifest, phase.batch_size, config.evaluate_examples),
+                else validation_steps(manifest, phase.batch_size, config.evaluate_examples, scan),
                 callbacks=run_callbacks,
                 shuffle=False,
                 verbose=0,
@@ -152,12 +162,23 @@ def pretrain(
                 break
         saver.save()
         run_callbacks.close()
+    except tf.errors.InvalidArgumentError as error:
+        if message := damage_message(error):
+            raise InputError(message) from error
+        raise
     finally:
         progress.close()
         log.close()
     plot_curves(log.path, posixpath.join(output, "curves.png"))
     model_folder = posixpath.join(output, "model")
-    pretrainer.save_pretrained(model_folder, vocabulary, manifests[-1].config.lower_case)
+    data_config = manifests[-1].config
+    pretrainer.save_pretrained(
+        model_folder,
+        vocabulary,
+        data_config.lower_case,
+        data_config.strip_accents,
+        data_config.added_tokens,
+    )
     print(f"Done: {progress.step} of {config.total_steps} steps; the model is in {model_folder}.")
     return pretrainer
 
@@ -235,11 +256,17 @@ def _datasets(
     config: PretrainingConfig,
     phase: PhaseConfig,
     manifest: Manifest,
+    scan: ShardScan | None,
     start_example: int,
     strategy: tf.distribute.Strategy,
 ) -> tuple[Any, Any]:
     """Returns the training batches from an example on, and the held-out ones (or None)."""
     shapes = (phase.batch_size, phase.sequence_length, phase.max_predictions)
+    damage = {
+        "on_damage": config.on_damage,
+        "max_skipped": config.max_skipped,
+        "scan": scan,
+    }
 
     def training(context: tf.distribute.InputContext | None = None) -> tf.data.Dataset:
         return training_dataset(
@@ -249,11 +276,17 @@ def _datasets(
             start_example=start_example,
             shuffle_window=config.shuffle_window,
             input_context=context,
+            length_buckets=phase.length_buckets,
+            **damage,
         )
 
     def validation(context: tf.distribute.InputContext | None = None) -> tf.data.Dataset:
         return validation_dataset(
-            manifest, *shapes, num_examples=config.evaluate_examples, input_context=context
+            manifest,
+            *shapes,
+            num_examples=config.evaluate_examples,
+            input_context=context,
+            **damage,
         )
 
     held_out = any(shard.num_examples for shard in manifest.validation)

@@ -11,11 +11,15 @@ import tensorflow as tf
 from keras_bert_tpu.checkpoints.storage import read_bytes, write_atomically
 from keras_bert_tpu.config import InputError, PretrainingConfig
 from keras_bert_tpu.dataclass_yaml import to_dict, to_yaml
+from keras_bert_tpu.pretraining_data.damage import ShardScan, scan_shards
+from keras_bert_tpu.pretraining_data.manifest import Manifest
 
 FORMAT_VERSION = 1
-RUN, CONFIG, CHECKPOINTS = "run.json", "config.yaml", "checkpoints"
+RUN, CONFIG, CHECKPOINTS, DAMAGE = "run.json", "config.yaml", "checkpoints", "damage.json"
 # What may differ between a run and its continuation, because no weight depends on it.
 _WATCHING = ("log_every", "evaluate_every", "evaluate_examples", "save_every", "keep_checkpoints")
+# What may differ so that a run which met damaged records can go on around them.
+_REPAIRS = ("on_damage", "max_skipped")
 
 
 def claim(output: str, config: PretrainingConfig, manifests: Sequence[str]) -> None:
@@ -33,7 +37,7 @@ def claim(output: str, config: PretrainingConfig, manifests: Sequence[str]) -> N
     settings = to_dict(config)
     values = {
         "format_version": FORMAT_VERSION,
-        "settings": {key: settings[key] for key in settings if key not in _WATCHING},
+        "settings": {key: settings[key] for key in settings if key not in (*_WATCHING, *_REPAIRS)},
         "records": [hashlib.sha256(read_bytes(manifest)).hexdigest() for manifest in manifests],
     }
     if tf.io.gfile.exists(path):
@@ -47,6 +51,35 @@ def claim(output: str, config: PretrainingConfig, manifests: Sequence[str]) -> N
         tf.io.gfile.makedirs(output)
         write_atomically(path, json.dumps(values, indent=2).encode())
     write_atomically(posixpath.join(output, CONFIG), to_yaml(config).encode())
+
+
+def scans_for(
+    output: str, config: PretrainingConfig, manifests: Sequence[Manifest]
+) -> list[ShardScan | None]:
+    """Returns what is damaged in the records of each phase; None where that is not asked for.
+
+    The order of the data depends on what is left out, so the scan that a run began with is kept in
+    its folder, and a run that goes on takes it from there.
+
+    Args:
+        output: str. Folder of the run.
+        config: PretrainingConfig. With `on_damage` "skip" the shards are scanned.
+        manifests: Of the records of each phase.
+
+    Raises:
+        InputError: If the scans in the folder are not those of these shards.
+    """
+    if config.on_damage == "stop":
+        return [None] * len(manifests)
+    path = posixpath.join(output, DAMAGE)
+    if tf.io.gfile.exists(path):
+        return [ShardScan.from_dict(values) for values in _parse(path)["phases"]]
+    # Phases often share a folder.
+    scans = {m.directory: scan_shards(m) for m in {m.directory: m for m in manifests}.values()}
+    found = [scans[manifest.directory] for manifest in manifests]
+    values = {"format_version": FORMAT_VERSION, "phases": [scan.to_dict() for scan in found]}
+    write_atomically(path, json.dumps(values, indent=2).encode())
+    return found
 
 
 def _parse(path: str) -> dict[str, Any]:

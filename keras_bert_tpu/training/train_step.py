@@ -1,6 +1,6 @@
 """The train step: the same on one replica and on many."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -40,6 +40,8 @@ class PretrainingStep(keras.Model):
         self.pretrainer = pretrainer
         self.clip_norm = clip_norm
         self.seed = seed
+        # Lengths that the batches of this phase may have; none if all have the same.
+        self.length_buckets: tuple[int, ...] = ()
         self.input_waits: list[tf.Tensor] = []
         self._mlm_loss, self._mlm_accuracy = Ratio("mlm_loss"), Ratio("mlm_accuracy")
         self._nsp_loss, self._nsp_accuracy = Ratio("nsp_loss"), Ratio("nsp_accuracy")
@@ -117,10 +119,17 @@ class PretrainingStep(keras.Model):
         if self.train_function is not None and not force:
             return
         strategy = self.distribute_strategy
-        step = tf.function(self.train_step, jit_compile=True) if self.jit_compile else None
+
+        def step(data: Mapping[str, tf.Tensor]) -> None:
+            if self.jit_compile:
+                tf.function(self.train_step, jit_compile=True)(data)
+            else:
+                self.train_step(data)
 
         @tf.function
-        def run_steps(iterator: Any) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        def run_steps(
+            iterator: Any, length_buckets: tuple[int, ...]
+        ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
             waited = tf.constant(0.0, tf.float64)
             for _ in tf.range(self.steps_per_execution):
                 began = tf.timestamp()
@@ -128,11 +137,14 @@ class PretrainingStep(keras.Model):
                     batch = iterator.get_next()
                 with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
                     waited += tf.timestamp() - began
-                strategy.run(step or self.train_step, args=(batch,))
+                if length_buckets:
+                    _run_in_bucket(strategy, step, batch, length_buckets)
+                else:
+                    strategy.run(step, args=(batch,))
             return self.get_metrics_result(), waited
 
         def train_function(iterator: Any) -> dict[str, tf.Tensor]:
-            logs, waited = run_steps(iterator)
+            logs, waited = run_steps(iterator, self.length_buckets)
             self.input_waits.append(waited)
             return logs
 
@@ -165,3 +177,33 @@ class PretrainingStep(keras.Model):
         self._mlm_accuracy.update_state(mlm.correct, mlm.weight)
         self._nsp_loss.update_state(nsp.loss, nsp.weight)
         self._nsp_accuracy.update_state(nsp.correct, nsp.weight)
+
+
+def _run_in_bucket(
+    strategy: tf.distribute.Strategy,
+    step: Callable[[Mapping[str, tf.Tensor]], None],
+    batch: Any,
+    length_buckets: tuple[int, ...],
+) -> None:
+    """Runs a step on a batch that has one of several lengths, each of them static in its branch."""
+
+    def branch(length: int) -> Callable[[], tf.Tensor]:
+        def step_of_length(data: Mapping[str, tf.Tensor]) -> None:
+            step(
+                {
+                    name: tf.ensure_shape(value, [value.shape[0], length])
+                    if value.shape[1] is None
+                    else value
+                    for name, value in data.items()
+                }
+            )
+
+        def run() -> tf.Tensor:
+            strategy.run(step_of_length, args=(batch,))
+            return tf.constant(length)
+
+        return run
+
+    (token_ids, *_) = strategy.experimental_local_results(batch["token_ids"])
+    bucket = tf.searchsorted(tf.constant(length_buckets), tf.shape(token_ids)[1:])[0]
+    tf.switch_case(bucket, [branch(length) for length in length_buckets])

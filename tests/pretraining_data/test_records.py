@@ -11,7 +11,7 @@ from keras_bert_tpu.config import DataConfig, InputError
 from keras_bert_tpu.pretraining_data.manifest import Counts, Manifest, Shard
 from keras_bert_tpu.pretraining_data.records import (
     parse_examples,
-    serialize_example,
+    parse_lengths,
     serialize_examples,
     shard_name,
     write_shard,
@@ -24,8 +24,19 @@ EXAMPLE = {
     "mask_positions": [2, 4, 0],
     "mask_ids": [8, 9, 0],
     "mask_weights": [1.0, 1.0, 0.0],
-    "next_sentence_label": 1,
+    "next_sentence_label": [1],
 }
+
+
+def serialize(**changed):
+    """One record of EXAMPLE, with some of its arrays changed, or left out if they are None."""
+    rows = {name: value for name, value in {**EXAMPLE, **changed}.items() if value is not None}
+    arrays = {
+        name: np.array([value], np.float32 if name == "mask_weights" else np.int64)
+        for name, value in rows.items()
+    }
+    return serialize_examples(arrays)[0]
+
 
 # What Google's run_pretraining.py gives to tf.parse_single_example.
 GOOGLE_FEATURES = {
@@ -41,7 +52,7 @@ GOOGLE_FEATURES = {
 
 class TestExamples:
     def test_googles_feature_spec_reads_a_record(self):
-        parsed = tf.io.parse_single_example(serialize_example(**EXAMPLE), GOOGLE_FEATURES)
+        parsed = tf.io.parse_single_example(serialize(), GOOGLE_FEATURES)
         assert {name: value.numpy().tolist() for name, value in parsed.items()} == {
             "input_ids": [101, 7, 103, 102, 9, 102, 0, 0],
             "input_mask": [1, 1, 1, 1, 1, 1, 0, 0],
@@ -81,7 +92,7 @@ class TestExamples:
 
     def test_features_have_one_order_in_the_bytes(self):
         # Or else two processes could write different bytes for the same example.
-        record = serialize_example(**EXAMPLE)
+        record = serialize()
         assert sorted(GOOGLE_FEATURES, key=lambda name: record.index(name.encode())) == sorted(
             GOOGLE_FEATURES
         )
@@ -105,7 +116,7 @@ class TestExamples:
 
     @pytest.mark.parametrize("batch", [2, None])
     def test_shapes_are_static_in_a_dataset(self, batch):
-        dataset = tf.data.Dataset.from_tensors(serialize_example(**EXAMPLE)).repeat(4)
+        dataset = tf.data.Dataset.from_tensors(serialize()).repeat(4)
         dataset = dataset.batch(2, drop_remainder=batch is not None)
         dataset = dataset.map(lambda serialized: parse_examples(serialized, 8, 3))
         shapes = {name: spec.shape.as_list() for name, spec in dataset.element_spec.items()}
@@ -134,15 +145,49 @@ class TestExamples:
         def parse(serialized):
             return parse_examples(serialized, length, predictions)
 
-        records = tf.constant([serialize_example(**EXAMPLE)] * 2)
+        records = tf.constant([serialize()] * 2)
         with pytest.raises(tf.errors.InvalidArgumentError, match=f"(?s){message}"):
             (tf.function(parse) if in_graph else parse)(records)
 
     def test_a_missing_feature_is_told(self):
-        example = tf.train.Example.FromString(serialize_example(**EXAMPLE))
-        del example.features.feature["next_sentence_labels"]
-        with pytest.raises(tf.errors.InvalidArgumentError, match="next_sentence_labels"):
-            parse_examples(tf.constant([example.SerializeToString()]), 8, 3)
+        record = serialize(next_sentence_label=None)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="next_sentence_labels must hold 1"):
+            parse_examples(tf.constant([record]), 8, 3)
+
+    def test_what_is_not_asked_for_need_not_be_there(self):
+        record = serialize(
+            mask_positions=None, mask_ids=None, mask_weights=None, next_sentence_label=None
+        )
+        parsed = parse_examples(
+            tf.constant([record]), 8, 3, has_masks=False, has_next_sentence=False
+        )
+        assert sorted(parsed) == ["padding_mask", "segment_ids", "token_ids"]
+        assert parsed["token_ids"].numpy().tolist() == [EXAMPLE["token_ids"]]
+
+    def test_words_are_read_if_asked_for(self):
+        record = serialize(continues_word=[0, 0, 1, 0, 0, 0, 0, 0])
+        parsed = parse_examples(tf.constant([record]), 8, 3, has_words=True)
+        assert parsed["continues_word"].numpy().tolist() == [[0, 0, 1, 0, 0, 0, 0, 0]]
+        with pytest.raises(tf.errors.InvalidArgumentError, match="continues_word must hold 8"):
+            parse_examples(tf.constant([serialize()]), 8, 3, has_words=True)
+
+    def test_names_of_model_garden(self):
+        example = tf.train.Example.FromString(serialize())
+        feature = example.features.feature
+        feature["input_word_ids"].CopyFrom(feature.pop("input_ids"))
+        feature["input_type_ids"].CopyFrom(feature.pop("segment_ids"))
+        records = tf.constant([example.SerializeToString()])
+        parsed = parse_examples(records, 8, 3, feature_names="v2")
+        assert {name: value.numpy()[0].tolist() for name, value in parsed.items()} == EXAMPLE
+        with pytest.raises(tf.errors.InvalidArgumentError, match="feature input_ids must hold 8"):
+            parse_examples(records, 8, 3)
+
+    def test_lengths_are_those_of_the_mask(self):
+        masks = [[1] * length + [0] * (8 - length) for length in (1, 5, 8)]
+        records = tf.constant([serialize(padding_mask=mask) for mask in masks])
+        assert parse_lengths(records, 8).numpy().tolist() == [1, 5, 8]
+        with pytest.raises(tf.errors.InvalidArgumentError, match="input_mask must hold 16"):
+            parse_lengths(records, 16)
 
 
 class TestShards:

@@ -1,13 +1,14 @@
 import pytest
 import reference_tokenizer as reference
 import tensorflow as tf
-from adversarial_texts import ADDED_TOKENS, fragments, letter_vocabulary, odd_texts, texts
 from hypothesis import given, settings, strategies
 
 from keras_bert_tpu.config import InputError
 from keras_bert_tpu.text.added_tokens import AddedTokens
 from keras_bert_tpu.text.tokenizer import BertTokenizer
 from keras_bert_tpu.text.vocabulary import SPECIAL_TOKENS, Vocabulary
+
+from adversarial_texts import ADDED_TOKENS, fragments, letter_vocabulary, odd_texts, texts
 
 PIECES = [
     *SPECIAL_TOKENS,

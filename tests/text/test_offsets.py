@@ -6,6 +6,12 @@ import unicodedata
 import pytest
 import reference_tokenizer as reference
 import tensorflow as tf
+from hypothesis import given, settings, strategies
+
+from keras_bert_tpu.config import InputError
+from keras_bert_tpu.text.tokenizer import BertTokenizer
+from keras_bert_tpu.text.vocabulary import SPECIAL_TOKENS, Vocabulary
+
 from adversarial_texts import (
     ADDED_TOKENS,
     fragments,
@@ -14,11 +20,6 @@ from adversarial_texts import (
     random_texts,
     texts,
 )
-from hypothesis import given, settings, strategies
-
-from keras_bert_tpu.config import InputError
-from keras_bert_tpu.text.tokenizer import BertTokenizer
-from keras_bert_tpu.text.vocabulary import SPECIAL_TOKENS, Vocabulary
 
 CASES = [(True, True), (False, False), (True, False), (False, True)]
 PIECES = [

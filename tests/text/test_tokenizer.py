@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import reference_tokenizer as reference
 import tensorflow as tf
-from adversarial_texts import fragments, letter_vocabulary, random_texts
 
 from keras_bert_tpu.config import InputError
 from keras_bert_tpu.text.tokenizer import BertTokenizer
 from keras_bert_tpu.text.vocabulary import SPECIAL_TOKENS, Vocabulary
+
+from adversarial_texts import fragments, letter_vocabulary, random_texts
 
 PIECES = [
     *SPECIAL_TOKENS,

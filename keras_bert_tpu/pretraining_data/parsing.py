@@ -1,0 +1,84 @@
+"""A batch of serialized records -> the tensors that a model is given, masks drawn if need be."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from keras_bert_tpu.config import InputError
+from keras_bert_tpu.pretraining_data.keyed_random import fold_in
+from keras_bert_tpu.pretraining_data.manifest import VOCABULARY_FILE, Manifest
+from keras_bert_tpu.pretraining_data.masking import MaskRules, draw_masks
+from keras_bert_tpu.pretraining_data.records import parse_examples
+from keras_bert_tpu.text.vocabulary import Vocabulary
+
+# Folded into the seed, so that the masks of the splits share no keys with each other.
+_MASK_STREAMS = {"train": 1, "validation": 2}
+
+
+def mask_keys(split: str, seed: int, epoch: int | tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
+    """Returns the keys that the masks of examples are drawn with.
+
+    Args:
+        split: str. "train" or "validation".
+        seed: int. Of the run; for held-out examples that of the preparation.
+        epoch: int or int64 tensor []. 0 for held-out examples.
+        numbers: int64 tensor [n]. Record numbers, counted over all shards of the split.
+
+    Returns:
+        uint64 tensor [n].
+    """
+    return fold_in(seed, _MASK_STREAMS[split], epoch, numbers)
+
+
+def batch_parser(
+    manifest: Manifest,
+) -> Callable[[tf.Tensor, tf.Tensor | None], dict[str, tf.Tensor]]:
+    """Returns what makes batches of the records of a manifest.
+
+    It takes serialized records [batch] and, for masks that are drawn here, their keys [batch], and
+    returns the tensors that `training_dataset` describes.
+
+    Args:
+        manifest: Manifest.
+
+    Raises:
+        InputError: If masks are to be drawn and the vocabulary in the folder is another one.
+    """
+    config = manifest.config
+    is_dynamic, has_next_sentence = config.masks == "dynamic", config.objective != "mlm"
+    rules = MaskRules.from_config(config, _vocabulary(manifest)) if is_dynamic else None
+
+    def parse(serialized: tf.Tensor, keys: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+        batch = parse_examples(
+            serialized,
+            config.sequence_length,
+            config.max_predictions,
+            feature_names=manifest.feature_names,
+            has_masks=not is_dynamic,
+            has_next_sentence=has_next_sentence,
+            has_words=is_dynamic and config.segmented_words,
+        )
+        if is_dynamic:
+            words = batch.pop("continues_word", None)
+            masks = draw_masks(batch["token_ids"], batch["padding_mask"], keys, rules, words)
+            for name in ("token_ids", "mask_positions", "mask_ids", "mask_weights"):
+                batch[name] = getattr(masks, name)
+        if not has_next_sentence:
+            like = batch["token_ids"][:, :1]
+            batch["next_sentence_label"] = tf.zeros_like(like)
+            batch["next_sentence_weights"] = tf.zeros_like(like, tf.float32)
+        return batch
+
+    return parse
+
+
+def _vocabulary(manifest: Manifest) -> Vocabulary:
+    path = tf.io.gfile.join(manifest.directory, VOCABULARY_FILE)
+    vocabulary = Vocabulary.load(path)
+    if vocabulary.sha256 != manifest.vocabulary_sha256:
+        raise InputError(
+            f"{path} is not the vocabulary that the records were prepared with (its sha256 is "
+            f"{vocabulary.sha256}, the manifest's {manifest.vocabulary_sha256}); put that back, "
+            f"because masks are drawn with it."
+        )
+    return vocabulary
