@@ -20,8 +20,10 @@ _HOMES = {
     "PhaseConfig": "config",
     "PretrainingConfig": "config",
     "Vocabulary": "text.vocabulary",
+    "index_records": "pretraining_data.foreign",
     "learn_vocabulary": "text.vocabulary",
     "prepare": "pretraining_data.prepare",
+    "prepare_with_beam": "pretraining_data.beam",
     "pretrain": "training.loop",
 }
 

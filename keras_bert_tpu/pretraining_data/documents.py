@@ -38,13 +38,13 @@ ORDER_KEY = 2
 MASKS_KEY = 3
 PASSES_KEY = 4
 
-# Text of a unit times its passes: its records, about as many bytes, are in a worker's memory.
+# Text of a unit times its passes: its records, about twice as many bytes, are in a worker's memory.
 UNIT_CHARACTERS = 16_000_000
 # A small corpus has smaller units, so that there are enough of them for all cores.
 MIN_UNITS = 64
-# Text times passes of a shard. Some megabytes a file make good use of a bucket's throughput, and
-# the input pipeline holds two or three windows of 8 files in memory.
-SHARD_CHARACTERS = 16_000_000
+# Text times passes of a shard, which gives files of some 15 MB: large enough for a bucket's
+# throughput, and the input pipeline holds two or three windows of 8 files in memory.
+SHARD_CHARACTERS = 8_000_000
 # More files make the preparation's second half slow, as each takes a little of every unit.
 MAX_SHARDS = 1024
 

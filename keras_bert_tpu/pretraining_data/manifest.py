@@ -3,6 +3,7 @@
 The manifest is written last, so a folder that has one is complete.
 """
 
+import concurrent.futures
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
@@ -13,13 +14,15 @@ import tensorflow as tf
 
 from keras_bert_tpu.config import DataConfig, InputError
 from keras_bert_tpu.dataclass_yaml import from_dict, to_dict
+from keras_bert_tpu.text.vocabulary import Vocabulary
 
 MANIFEST_FILE = "manifest.json"
 VOCABULARY_FILE = "vocab.txt"
 FORMAT_VERSION = 2
 # Bins of `Shard.length_counts`.
 LENGTH_BINS = 16
-FEATURE_NAMES = ("v1", "v2")
+# A request to a bucket takes some 50 ms.
+_REQUESTS_AT_ONCE = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +184,22 @@ class Manifest:
             return shard.file
         return tf.io.gfile.join(self.directory, shard.file)
 
+    def load_vocabulary(self) -> Vocabulary:
+        """Loads the vocabulary beside the records.
+
+        Raises:
+            InputError: If it is missing, or is not the one that they were prepared with.
+        """
+        path = tf.io.gfile.join(self.directory, VOCABULARY_FILE)
+        vocabulary = Vocabulary.load(path)
+        if vocabulary.sha256 != self.vocabulary_sha256:
+            raise InputError(
+                f"{path} is not the vocabulary that the records beside it were prepared with (its "
+                f"sha256 is {vocabulary.sha256}, the manifest's {self.vocabulary_sha256}); put the "
+                f"right one there, or prepare the records again."
+            )
+        return vocabulary
+
     def to_json(self) -> str:
         """Returns the text of the manifest file."""
         values = {
@@ -273,14 +292,17 @@ class Manifest:
             ) from error
         if not check_shards:
             return manifest
-        # One listing, because asking for each file of a bucket takes a request for each.
+        # One listing, because asking for each file of a bucket takes a request for each. Files that
+        # stand elsewhere are asked for, some at a time.
         present = {name.rstrip("/") for name in tf.io.gfile.listdir(directory)}
-        missing = [
-            shard.file
-            for shard in (*manifest.train, *manifest.validation)
-            if shard.file not in present
-            and not ("/" in shard.file and tf.io.gfile.exists(manifest.path_of(shard)))
-        ]
+        shards = (*manifest.train, *manifest.validation)
+        elsewhere = [shard for shard in shards if "/" in shard.file]
+        with concurrent.futures.ThreadPoolExecutor(_REQUESTS_AT_ONCE) as executor:
+            found = executor.map(lambda s: tf.io.gfile.exists(manifest.path_of(s)), elsewhere)
+            present |= {
+                shard.file for shard, is_there in zip(elsewhere, found, strict=True) if is_there
+            }
+        missing = [shard.file for shard in shards if shard.file not in present]
         if missing:
             raise InputError(
                 f"{len(missing)} of the {len(manifest.train) + len(manifest.validation)} shards "

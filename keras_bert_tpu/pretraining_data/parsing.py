@@ -4,12 +4,10 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from keras_bert_tpu.config import InputError
 from keras_bert_tpu.pretraining_data.keyed_random import fold_in
-from keras_bert_tpu.pretraining_data.manifest import VOCABULARY_FILE, Manifest
+from keras_bert_tpu.pretraining_data.manifest import Manifest
 from keras_bert_tpu.pretraining_data.masking import MaskRules, draw_masks
 from keras_bert_tpu.pretraining_data.records import parse_examples
-from keras_bert_tpu.text.vocabulary import Vocabulary
 
 # Folded into the seed, so that the masks of the splits share no keys with each other.
 _MASK_STREAMS = {"train": 1, "validation": 2}
@@ -46,7 +44,7 @@ def batch_parser(
     """
     config = manifest.config
     is_dynamic, has_next_sentence = config.masks == "dynamic", config.objective != "mlm"
-    rules = MaskRules.from_config(config, _vocabulary(manifest)) if is_dynamic else None
+    rules = MaskRules.from_config(config, manifest.load_vocabulary()) if is_dynamic else None
 
     def parse(serialized: tf.Tensor, keys: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         batch = parse_examples(
@@ -70,15 +68,3 @@ def batch_parser(
         return batch
 
     return parse
-
-
-def _vocabulary(manifest: Manifest) -> Vocabulary:
-    path = tf.io.gfile.join(manifest.directory, VOCABULARY_FILE)
-    vocabulary = Vocabulary.load(path)
-    if vocabulary.sha256 != manifest.vocabulary_sha256:
-        raise InputError(
-            f"{path} is not the vocabulary that the records were prepared with (its sha256 is "
-            f"{vocabulary.sha256}, the manifest's {manifest.vocabulary_sha256}); put that back, "
-            f"because masks are drawn with it."
-        )
-    return vocabulary

@@ -37,9 +37,6 @@ _LENGTHS_BATCH = 4096
 
 _Element = dict[str, tf.Tensor]
 
-# For modules that import it from here.
-_mask_keys = mask_keys
-
 
 def training_dataset(
     data: str | os.PathLike | Manifest,

@@ -12,14 +12,13 @@ import tensorflow as tf
 from keras_bert_tpu.config import InputError, PhaseConfig, PretrainingConfig
 from keras_bert_tpu.models.pretrainer import BertPretrainer
 from keras_bert_tpu.pretraining_data.damage import ShardScan
-from keras_bert_tpu.pretraining_data.manifest import MANIFEST_FILE, VOCABULARY_FILE, Manifest
+from keras_bert_tpu.pretraining_data.manifest import MANIFEST_FILE, Manifest
 from keras_bert_tpu.pretraining_data.pipeline import (
     training_dataset,
     validation_dataset,
     validation_steps,
 )
 from keras_bert_tpu.pretraining_data.shard_reader import damage_message
-from keras_bert_tpu.text.vocabulary import Vocabulary
 from keras_bert_tpu.training import run_folder
 from keras_bert_tpu.training.callbacks import (
     MetricsLog,
@@ -87,7 +86,8 @@ def pretrain(
     folders = [data if p.data == "." else posixpath.join(data, p.data) for p in config.phases]
     manifests = [Manifest.load(folder) for folder in folders]
     _check(config, manifests, strategy)
-    vocabulary = _load_vocabulary(manifests[-1])
+    # At the end of the run it goes with the model.
+    vocabulary = manifests[-1].load_vocabulary()
     schedule = make_schedule(config.optimizer, config.total_steps)
     # For its errors, before the folder is touched: nothing is read yet.
     unscanned = dataclasses.replace(config, on_damage="stop")
@@ -237,19 +237,6 @@ def _check(
                 f"replicas; take a multiple of {replicas}, for example "
                 f"{-(-phase.batch_size // replicas) * replicas}."
             )
-
-
-def _load_vocabulary(manifest: Manifest) -> Vocabulary:
-    """Loads the vocabulary beside the records; at the end of the run it goes with the model."""
-    path = posixpath.join(manifest.directory, VOCABULARY_FILE)
-    vocabulary = Vocabulary.load(path)
-    if vocabulary.sha256 != manifest.vocabulary_sha256:
-        raise InputError(
-            f"{path} is not the vocabulary that the records beside it were prepared with (its "
-            f"sha256 is {vocabulary.sha256}, the manifest's {manifest.vocabulary_sha256}); put the "
-            f"right one there, or prepare the records again."
-        )
-    return vocabulary
 
 
 def _datasets(

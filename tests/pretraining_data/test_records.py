@@ -151,7 +151,8 @@ class TestExamples:
 
     def test_a_missing_feature_is_told(self):
         record = serialize(next_sentence_label=None)
-        with pytest.raises(tf.errors.InvalidArgumentError, match="next_sentence_labels must hold 1"):
+        message = "next_sentence_labels must hold 1"
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
             parse_examples(tf.constant([record]), 8, 3)
 
     def test_what_is_not_asked_for_need_not_be_there(self):

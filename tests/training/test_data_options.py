@@ -65,9 +65,7 @@ def test_without_length_buckets_the_run_is_another(tmp_path, dynamic_records, vo
     config = make_config(vocabulary, steps=10)
     pretrain(config, str(dynamic_records), str(tmp_path))
     with pytest.raises(InputError, match=r"there phases\.0\.length_buckets"):
-        pretrain(
-            with_phase(config, length_buckets=(16, 32)), str(dynamic_records), str(tmp_path)
-        )
+        pretrain(with_phase(config, length_buckets=(16, 32)), str(dynamic_records), str(tmp_path))
 
 
 class TestDamage:

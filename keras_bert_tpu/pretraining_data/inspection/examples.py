@@ -11,11 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_bert_tpu.config import InputError, PretrainingConfig
-from keras_bert_tpu.pretraining_data.manifest import VOCABULARY_FILE, Manifest
+from keras_bert_tpu.pretraining_data.manifest import Manifest
 from keras_bert_tpu.pretraining_data.masking import KEPT, MASKED, RANDOM
 from keras_bert_tpu.pretraining_data.parsing import batch_parser, mask_keys
 from keras_bert_tpu.pretraining_data.record_files import read_records
-from keras_bert_tpu.text.vocabulary import Vocabulary
 
 # Of a run whose run file gives none.
 DEFAULT_SEED = PretrainingConfig().seed
@@ -67,7 +66,7 @@ class ExampleReader:
     """
 
     def __init__(self, manifest: Manifest, split: str, epoch: int = 0, seed: int = DEFAULT_SEED):
-        self.vocabulary = _load_vocabulary(manifest)
+        self.vocabulary = manifest.load_vocabulary()
         self._manifest = manifest
         self._shards = getattr(manifest, split)
         self._first_numbers = np.cumsum([0, *(shard.num_examples for shard in self._shards)])
@@ -151,18 +150,6 @@ class ExampleReader:
             mask_kinds=mask_kinds,
             labels=arrays["next_sentence_label"][:, 0] if self._has_labels else None,
         )
-
-
-def _load_vocabulary(manifest: Manifest) -> Vocabulary:
-    path = tf.io.gfile.join(manifest.directory, VOCABULARY_FILE)
-    vocabulary = Vocabulary.load(path)
-    if manifest.vocabulary_sha256 not in ("", vocabulary.sha256):
-        raise InputError(
-            f"{path} is not the vocabulary that the records were prepared with (its sha256 is "
-            f"{vocabulary.sha256}, the manifest's {manifest.vocabulary_sha256}); put that back, "
-            f"because the pieces are looked up in it."
-        )
-    return vocabulary
 
 
 def _in_a_line(error: tf.errors.OpError) -> str:
