@@ -58,6 +58,7 @@ def prepare_with_beam(
     *,
     tfds: Sequence[str] = (),
     weights: Sequence[float] = (),
+    tfds_folder: str = "",
     overwrite: bool = False,
     progress: bool = True,
     options: Sequence[str] = (f"--runner={LOCAL_RUNNER}",),
@@ -81,6 +82,7 @@ def prepare_with_beam(
         config: DataConfig or None. None takes the defaults.
         tfds: Names of sets of tensorflow-datasets to read besides; one worker reads each.
         weights: How often each corpus is gone over, as `prepare`'s.
+        tfds_folder: str. Folder of those sets, as `prepare`'s; the workers read it, too.
         overwrite: bool. Replace records, finished or not, that are already there.
         progress: bool. Show a progress bar while the text is counted.
         options: Beam's pipeline options, as on its command line.
@@ -99,7 +101,7 @@ def prepare_with_beam(
     vocabulary = Vocabulary.load(vocab)
     ExampleMaker(vocabulary, config)  # What it does not take shows before the workers start.
     # The variable is that of this machine, and the workers' may have none.
-    corpora = find_corpora(input, tfds, weights, os.environ.get(_TFDS_VARIABLE, ""))
+    corpora = find_corpora(input, tfds, weights, tfds_folder or os.environ.get(_TFDS_VARIABLE, ""))
     if _runner_key(runner) in _RUNNERS_ELSEWHERE:
         _check_remote(runner, output, corpora)
     work = tf.io.gfile.join(output, WORK_FOLDER)

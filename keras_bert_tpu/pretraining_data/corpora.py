@@ -151,6 +151,33 @@ def read_documents(
             yield from _split_texts(_read_json(path, text_field))
 
 
+def read_texts(
+    corpora: Sequence[Corpus], input_format: str = "auto", text_field: str = "text"
+) -> Iterator[bytes]:
+    """Reads the texts of corpora as they stand, without splitting them into sentences.
+
+    Args:
+        corpora: Sequence of Corpus, gone over once each, whatever their weight.
+        input_format: str. As for `read_documents`.
+        text_field: str. As for `read_documents`.
+
+    Yields:
+        bytes. A line of a file, or a text of JSON lines or of a data set.
+
+    Raises:
+        InputError: As `read_documents`.
+    """
+    for corpus in corpora:
+        if corpus.tfds:
+            yield from (text.encode("utf-8") for text in _read_data_set(corpus, text_field))
+        for path in corpus.files:
+            how = format_of(path) if input_format == "auto" else input_format
+            if how == "jsonl":
+                yield from (text.encode("utf-8") for text in _read_json(path, text_field))
+            else:
+                yield from read_lines(path)
+
+
 def format_of(path: str) -> str:
     """Returns the format that a file's name speaks of: "jsonl" or else "sentences".
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from absl import app, flags
 
-from keras_bert_tpu.config import InputError
+from keras_bert_tpu.config import INPUT_FORMATS, InputError
 
 _HELP_FLAGS = ("-h", "-help", "--help", "--helpshort", "--helpfull")
 
@@ -19,6 +19,7 @@ def run(
     define_flags: Callable[[flags.FlagValues], None],
     main: Callable[[], None],
     argument: str | None = None,
+    rest: str | None = None,
 ) -> None:
     """Runs a program; bad input becomes one line on standard error and exit status 2.
 
@@ -30,6 +31,8 @@ def run(
         main: Callable without arguments; its flags are in `absl.flags.FLAGS`.
         argument: str or None. A flag that must be given, and may be so without its name, anywhere
             among the other flags. None takes nothing without a name.
+        rest: str or None. A flag of several values that takes all that stands behind `--`. None
+            takes nothing there.
     """
     # TensorFlow's C++ notices, "failed call to cuInit" on every machine without a GPU among them,
     # hide what the programs have to say; what goes wrong is raised as a Python exception too.
@@ -59,7 +62,50 @@ def run(
             print(f"{program}: interrupted.", file=sys.stderr)
             sys.exit(130)
 
-    app.run(checked, flags_parser=lambda argv: _parse(program, argv))
+    def parse(argv: list[str]) -> list[str]:
+        if rest is not None and "--" in argv:
+            end = argv.index("--")
+            argv, behind = argv[:end], argv[end + 1 :]
+            arguments = _parse(program, argv)
+            setattr(flags.FLAGS, rest, behind)
+            return arguments
+        return _parse(program, argv)
+
+    app.run(checked, flags_parser=parse)
+
+
+def define_text_flags(values: flags.FlagValues) -> None:
+    """Defines the flags that name text, the same for every program that reads some."""
+    flags.DEFINE_list(
+        "input", None, "Text files, plain or .gz: paths or quoted globs.", flag_values=values
+    )
+    flags.DEFINE_multi_string(
+        "tfds",
+        [],
+        "Set of tensorflow-datasets to read, NAME[/CONFIG][:VERSION][@SPLIT], for example "
+        "wikipedia/20230601.en@train; may be repeated.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "tfds_folder",
+        "",
+        "Folder of those sets. Default: TFDS_DATA_DIR, or else ~/tensorflow_datasets.",
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "input_format",
+        "auto",
+        INPUT_FORMATS,
+        "sentences: one on a line, a blank line between documents. documents: one on a line. "
+        "jsonl: an object with a document on a line. auto: by the name of the file.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "text_field",
+        "text",
+        "Name of the document's text in jsonl and in tensorflow-datasets.",
+        flag_values=values,
+    )
 
 
 def _take_argument(name: str, arguments: list[str]) -> list[str]:
@@ -94,10 +140,12 @@ def _describe_flags(define_flags: Callable[[flags.FlagValues], None]) -> str:
         flag = values[name]
         prefix = "[no]" if flag.boolean else ""
         default = str(flag.default).lower() if flag.boolean else flag.default
-        default = "" if default in (None, []) else f" Default: {default}."
+        default = "" if default in (None, [], "") else f" Default: {default}."
+        # absl's own remark on flags that may be repeated, which the help has in its own words.
+        text = re.sub(r";\s*repeat this option.*", "", flag.help, flags=re.DOTALL)
         lines.append(
             textwrap.fill(
-                f"--{prefix}{name}: {flag.help}{default}",
+                f"--{prefix}{name}: {text}{default}",
                 width=96,
                 initial_indent="  ",
                 subsequent_indent="      ",

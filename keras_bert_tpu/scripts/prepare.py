@@ -8,7 +8,6 @@ from absl import flags
 
 from keras_bert_tpu.config import (
     DUPLICATES,
-    INPUT_FORMATS,
     MASKS,
     OBJECTIVES,
     REPLACEMENTS,
@@ -28,10 +27,17 @@ USAGE = """Makes pre-training records of text, in TFRecord shards as those of Go
   kbt-prepare --input='wiki/*.jsonl.gz,books/*.jsonl.gz' --weights=1,2 --vocab=vocab.txt \\
       --output=gs://bucket/records --objective=mlm --masks=dynamic --dupe_factor=1
 
+  kbt-prepare --input='gs://bucket/wiki/*.jsonl' --output=gs://bucket/records --vocab=vocab.txt \\
+      --runner=DataflowRunner -- --project=P --region=R --temp_location=gs://bucket/tmp \\
+      --sdk_container_image=IMAGE
+
 The text has one sentence on a line and a blank line between documents, or see --input_format. The
 same text and seed give the same bytes for any number of workers. A preparation that was stopped
 goes on when the same command is given again. manifest.json, written last, says what the folder
-holds; kbt-inspect shows it."""
+holds; kbt-inspect shows it.
+
+With --runner the work is a pipeline of Apache Beam (the extra [beam]), which gives the same bytes,
+but does not go on after a stop; Beam's own options stand behind --."""
 
 _HELP = {
     "objective": "What the examples are for: masked words and next sentences (mlm+nsp, as BERT), "
@@ -58,9 +64,6 @@ _HELP = {
     "strip_accents": "Take away accents. Default: as --lower_case.",
     "added_tokens": "Pieces of the vocabulary that are found in the text as they stand, before it "
     "is split into words.",
-    "input_format": "sentences: one on a line, a blank line between documents. documents: one on a "
-    "line. jsonl: an object with a document on a line. auto: by the name of the file.",
-    "text_field": "Name of the document's text in jsonl and in tensorflow-datasets.",
     "min_characters": "Drop documents with fewer characters.",
     "max_characters": "Drop documents with more characters; 0 drops none.",
     "min_letter_share": "Drop documents with a smaller share of letters among their characters.",
@@ -76,29 +79,13 @@ _CHOICES = {
     "objective": OBJECTIVES,
     "masks": MASKS,
     "replacement": REPLACEMENTS,
-    "input_format": INPUT_FORMATS,
     "duplicates": DUPLICATES,
 }
 
 
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags of this program, one for each field of `DataConfig` among them."""
-    flags.DEFINE_list(
-        "input", None, "Text files, plain or .gz: paths or quoted globs.", flag_values=values
-    )
-    flags.DEFINE_multi_string(
-        "tfds",
-        [],
-        "Set of tensorflow-datasets to read, NAME[/CONFIG][:VERSION][@SPLIT], for example "
-        "wikipedia/20230601.en@train; may be repeated.",
-        flag_values=values,
-    )
-    flags.DEFINE_string(
-        "tfds_folder",
-        "",
-        "Folder of those sets. Default: TFDS_DATA_DIR, or else ~/tensorflow_datasets.",
-        flag_values=values,
-    )
+    app.define_text_flags(values)
     flags.DEFINE_list(
         "weights",
         [],
@@ -109,7 +96,8 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("vocab", None, "Vocabulary, one piece on a line.", flag_values=values)
     flags.mark_flags_as_required(["output", "vocab"], flag_values=values)
     for field in dataclasses.fields(DataConfig):
-        _define_field(field, values)
+        if field.name not in values:
+            _define_field(field, values)
     flags.DEFINE_integer(
         "workers", None, "Threads. Default: one for each core.", flag_values=values
     )
@@ -119,6 +107,16 @@ def define_flags(values: flags.FlagValues) -> None:
         "Folder for unfinished work. Default: below a local output folder, else among the "
         "machine's temporary files.",
         flag_values=values,
+    )
+    flags.DEFINE_string(
+        "runner",
+        None,
+        "Runner of Apache Beam: DirectRunner (this machine, all in memory), DataflowRunner, "
+        "FlinkRunner, SparkRunner. Default: threads on this machine, without Beam.",
+        flag_values=values,
+    )
+    flags.DEFINE_multi_string(
+        "beam_options", [], "Options of Beam; or give them behind --.", flag_values=values
     )
     flags.DEFINE_boolean(
         "overwrite", False, "Replace records that are already there.", flag_values=values
@@ -159,18 +157,45 @@ def main() -> None:
         {field.name: values[field.name].value for field in dataclasses.fields(DataConfig)},
     )
     start = time.perf_counter()
-    manifest = prepare(
-        values.input,
-        values.output,
-        values.vocab,
-        config,
-        values.workers,
-        values.overwrite,
-        tfds=values.tfds,
-        weights=_weights(values.weights),
-        tfds_folder=values.tfds_folder,
-        work_folder=values.work_folder,
-    )
+    settings = {
+        "tfds": values.tfds,
+        "weights": _weights(values.weights),
+        "tfds_folder": values.tfds_folder,
+    }
+    if values.runner is None:
+        if values.beam_options:
+            raise InputError(
+                f"Options behind -- are Beam's and need --runner. Received: "
+                f"{' '.join(values.beam_options)}."
+            )
+        manifest = prepare(
+            values.input,
+            values.output,
+            values.vocab,
+            config,
+            values.workers,
+            values.overwrite,
+            work_folder=values.work_folder,
+            **settings,
+        )
+    else:
+        from keras_bert_tpu.pretraining_data.beam import prepare_with_beam
+
+        for name in ("workers", "work_folder"):
+            if values[name].present:
+                raise InputError(
+                    f"--{name} is for work without Beam; leave it out, or --runner, whose own "
+                    f"options stand behind --."
+                )
+        manifest = prepare_with_beam(
+            values.input,
+            values.output,
+            values.vocab,
+            config,
+            overwrite=values.overwrite,
+            options=[f"--runner={values.runner}", *values.beam_options],
+            **settings,
+        )
     print(summary(manifest, time.perf_counter() - start))
     print(f"Next: kbt-pretrain --data={shlex.quote(values.output)} --config=RUN.yaml --output=RUN")
 
@@ -187,7 +212,7 @@ def _weights(texts: list[str]) -> list[float]:
 
 def run() -> None:
     """Entry of the console script."""
-    app.run(PROGRAM, USAGE, define_flags, main)
+    app.run(PROGRAM, USAGE, define_flags, main, rest="beam_options")
 
 
 if __name__ == "__main__":

@@ -12,19 +12,19 @@ PROGRAM = "kbt-vocab"
 USAGE = """Learns a WordPiece vocabulary from text, or checks one that exists.
 
   kbt-vocab --input='corpus/*.txt.gz' --output=vocab.txt --vocab_size=8192
+  kbt-vocab --input='wiki/*.jsonl.gz' --text_field=body --output=vocab.txt --vocab_size=30000
   kbt-vocab --check=vocab.txt [--input='corpus/*.txt.gz']
 
-The text may be one sentence or one paragraph on a line. Words are normalized and split as
-the tokenizer does it, so take the same --lower_case and --strip_accents for kbt-prepare.
+The text may be one sentence or one paragraph on a line, JSON lines, or --tfds. Words are
+normalized and split as the tokenizer does it, so take the same --lower_case and --strip_accents
+for kbt-prepare.
 8192 pieces suit some ten million words, 30000 (BERT's own size) a billion. The same text gives
 the same vocabulary. With --check and --input, it says how well the vocabulary fits the text."""
 
 
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags of this program."""
-    flags.DEFINE_list(
-        "input", None, "Text files, plain or .gz: paths or quoted globs.", flag_values=values
-    )
+    app.define_text_flags(values)
     flags.DEFINE_string("output", None, "The vocabulary to write: vocab.txt.", flag_values=values)
     flags.DEFINE_string(
         "check", None, "An existing vocabulary to check, in place of --output.", flag_values=values
@@ -56,8 +56,8 @@ def main() -> None:
         raise InputError(
             "Give either --output, to learn a vocabulary, or --check, to check an existing one."
         )
-    if values.output is not None and not values.input:
-        raise InputError("--input is missing; name the text files to learn from.")
+    if values.output is not None and not (values.input or values.tfds):
+        raise InputError("--input or --tfds is missing; name the text to learn from.")
 
     # Here, because importing TensorFlow takes seconds that --help should not.
     import tensorflow as tf
@@ -69,7 +69,7 @@ def main() -> None:
     if values.check is not None:
         vocabulary = Vocabulary.load(values.check)
         _print_vocabulary(values.check, vocabulary)
-        if values.input:
+        if values.input or values.tfds:
             _print_text(vocabulary, _count_words(values))
         return
 
@@ -88,7 +88,7 @@ def main() -> None:
         )
     _print_text(vocabulary, word_counts)
     next_command = (
-        f"kbt-prepare --input={shlex.quote(','.join(values.input))} --output=records "
+        f"kbt-prepare {_text_flags(values)} --output=records "
         f"--vocab={shlex.quote(values.output)} --lower_case={str(values.lower_case).lower()}"
     )
     if values.strip_accents is not None:
@@ -97,9 +97,22 @@ def main() -> None:
 
 
 def _count_words(values: flags.FlagValues):
+    from keras_bert_tpu.pretraining_data.corpora import find_corpora, read_texts
     from keras_bert_tpu.text.vocabulary import count_words
 
-    return count_words(values.input, values.lower_case, strip_accents=values.strip_accents)
+    corpora = find_corpora(values.input, values.tfds, data_dir=values.tfds_folder)
+    texts = read_texts(corpora, values.input_format, values.text_field)
+    return count_words(texts, values.lower_case, strip_accents=values.strip_accents)
+
+
+def _text_flags(values: flags.FlagValues) -> str:
+    """The flags that name the text, for the command that comes next."""
+    texts = [f"--input={','.join(values.input)}"] if values.input else []
+    texts += [f"--tfds={name}" for name in values.tfds]
+    for name in ("tfds_folder", "input_format", "text_field"):
+        if values[name].value != values[name].default:
+            texts.append(f"--{name}={values[name].value}")
+    return " ".join(map(shlex.quote, texts))
 
 
 def _print_vocabulary(path, vocabulary) -> None:

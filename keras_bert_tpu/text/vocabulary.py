@@ -30,7 +30,7 @@ _MAX_ALPHABET = 1000
 _SURPLUS = 1.1
 _BATCH_BYTES = 1 << 20
 
-TextSource = str | Sequence[str] | tf.data.Dataset
+TextSource = str | Sequence[str] | tf.data.Dataset | Iterator[bytes]
 
 
 class Vocabulary:
@@ -194,7 +194,7 @@ def learn_vocabulary(
 
     Args:
         source: Paths or globs of .txt and .txt.gz files, local or gs:// (see
-            `files.expand_globs`), or a dataset of UTF-8 strings.
+            `files.expand_globs`), a dataset of UTF-8 strings, or an iterator of them as bytes.
         vocab_size: int. Pieces wanted, special tokens included. The result has exactly so many,
             or fewer if the text does not hold as many that occur more than once.
         lower_case: bool. Whether the words are lower-cased first.
@@ -231,7 +231,7 @@ def count_words(
     Raises:
         InputError: If no file matches or the text has no word.
     """
-    if not isinstance(source, tf.data.Dataset):
+    if not isinstance(source, tf.data.Dataset | Iterator):
         source = expand_globs(source)
     splitter = WordSplitter(lower_case, strip_accents)
     counts: collections.Counter[bytes] = collections.Counter()
@@ -353,7 +353,10 @@ def _characters_first(
     return kept, [piece for piece in learned if piece not in single]
 
 
-def _lines_of(source: list[str] | tf.data.Dataset, bar: tqdm) -> Iterator[bytes]:
+def _lines_of(source: list[str] | tf.data.Dataset | Iterator[bytes], bar: tqdm) -> Iterator[bytes]:
+    if isinstance(source, Iterator):
+        yield from source
+        return
     if isinstance(source, tf.data.Dataset):
         for element in source.as_numpy_iterator():
             yield from np.ravel(element)

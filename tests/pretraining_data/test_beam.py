@@ -247,6 +247,15 @@ class TestSteps:
         assert len(set(attempts)) == 2
         assert (tmp_path / "train-00000-of-00001.tfrecord").exists()
 
+    @pytest.mark.parametrize("counted", [3, 5])
+    def test_a_file_that_shrank_or_grew_is_refused(self, tmp_path, counted):
+        (tmp_path / "a.txt").write_text("a wall\n\na tree\n\nthe garden\n\na robin\n")
+        (corpus,) = find_corpora(str(tmp_path / "a.txt"))
+        read = beam_steps.ReadDocuments(SMALL, ({TRAIN: counted, VALIDATION: 0},))
+        assert len(list(read(beam_steps.FilePart(corpus, 0, 4, (0, 0))))) == 4
+        with pytest.raises(InputError, match="a.txt changed while it was read"):
+            list(read(beam_steps.FilePart(corpus, 0, counted, (0, 0))))
+
     def test_a_set_of_tensorflow_datasets_is_one_element(self, monkeypatch):
         texts = [f"Page {number} is here." for number in range(30)]
         monkeypatch.setattr(corpora, "_read_data_set", lambda corpus, text_field: iter(texts))

@@ -58,6 +58,19 @@ def test_shards_are_all_examples_in_the_order_of_their_keys(tmp_path_factory, si
         assert shard.num_documents == len(own)
 
 
+def test_examples_with_the_same_key_keep_the_order_of_their_units(tmp_path):
+    keys = np.array([5, 3, 5], np.uint64)
+    paths = []
+    for unit in range(2):
+        batch = ExampleBatch(
+            [b"%d-%d" % (unit, place) for place in range(3)], keys, keys, keys, Counts()
+        )
+        paths.append(str(tmp_path / f"{unit}"))
+        spill.write_unit(paths[-1], [batch], 1)
+    expected = [b"0-1", b"1-1", b"0-0", b"0-2", b"1-0", b"1-2"]
+    assert spill.read_shard(paths, 0).records == expected
+
+
 def test_keys_are_spread_over_the_shards_evenly():
     keys = np.random.default_rng(0).integers(0, 2**64, 70_000, dtype=np.uint64)
     counts = np.bincount(spill.shard_of(keys, 7), minlength=7)

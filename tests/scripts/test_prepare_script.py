@@ -70,3 +70,18 @@ def test_bad_input_is_one_sentence_and_status_2(corpus):
     assert "kbt-prepare: No file matches" in result.stderr
     assert "Traceback" not in result.stderr
     assert not (corpus / "out").exists()
+
+
+def test_options_behind_two_dashes_go_to_beam(corpus):
+    paths = [f"--input={corpus}/a.txt", f"--output={corpus}/out", f"--vocab={corpus}/vocab.txt"]
+    result = run_program("prepare", *paths, "--", "--direct_num_workers=2")
+    assert result.returncode == 2
+    assert "need --runner. Received: --direct_num_workers=2" in result.stderr
+    result = run_program("prepare", *paths, "--runner=DirectRunner", "--workers=2")
+    assert result.returncode == 2
+    assert "--workers is for work without Beam" in result.stderr
+    result = run_program("prepare", *paths, "--runner=DirectRunner", "--", "--direct_num_worker=2")
+    assert result.returncode == 2
+    # Without apache-beam, the extra is named.
+    assert "the nearest is --direct_num_workers" in result.stderr or "[beam]" in result.stderr
+    assert not (corpus / "out").exists()
