@@ -69,7 +69,12 @@ def _leaves(config, prefix=""):
 @pytest.mark.parametrize("key", [key for key, _ in _leaves(PretrainingConfig())])
 def test_every_key_can_be_set(key):
     before = dict(_leaves(PretrainingConfig()))[key]
-    others = {"compute_dtype": "float32", "hidden_activation": "relu", "num_heads": 6}
+    others = {
+        "compute_dtype": "float32",
+        "hidden_activation": "relu",
+        "num_heads": 6,
+        "on_damage": "skip",
+    }
     leaf = key.rsplit(".", 1)[-1]
     if leaf in others:
         value = others[leaf]

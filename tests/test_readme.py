@@ -43,13 +43,15 @@ def test_run_files_load(path):
 
 def test_from_your_own_text_to_a_blank_filled_in(tmp_path, sample_text):
     (commands,) = [block for block in code_blocks("bash") if "kbt-vocab" in block]
-    vocab, prepare, pretrain = commands.strip().splitlines()
+    vocab, prepare, inspect, pretrain = commands.strip().splitlines()
     (tmp_path / "corpus").mkdir()
     with open(sample_text, "rb") as text, gzip.open(tmp_path / "corpus" / "a.txt.gz", "wb") as file:
         file.write(text.read())
     (tmp_path / "gcs_configs").symlink_to(ROOT / "gcs_configs")
     run(vocab, tmp_path)
     run(f"{prepare} --validation_rate=0.1", tmp_path)  # The text has 41 documents.
+    assert "all examples were read" in run(inspect, tmp_path)
+    assert (tmp_path / "records.png").read_bytes().startswith(b"\x89PNG")
     vocab_size = len((tmp_path / "vocab.txt").read_text(encoding="utf-8").splitlines())
     settings = [
         "encoder.preset=tiny",

@@ -31,6 +31,7 @@ from keras_bert_tpu.pretraining_data import documents, spill
 from keras_bert_tpu.pretraining_data.corpora import Corpus, find_corpora
 from keras_bert_tpu.pretraining_data.examples import ExampleMaker
 from keras_bert_tpu.pretraining_data.manifest import VOCABULARY_FILE, Counts, Manifest, Shard
+from keras_bert_tpu.pretraining_data.plan import CorpusPlan, plan_corpora
 from keras_bert_tpu.pretraining_data.prepare import (
     WORK_FOLDER,
     already_prepared,
@@ -106,7 +107,7 @@ def prepare_with_beam(
         _check_remote(runner, output, corpora)
     work = tf.io.gfile.join(output, WORK_FOLDER)
     _check_output(output, work, overwrite)
-    plan = documents.plan_corpora(corpora, config, progress)
+    plan = plan_corpora(corpora, config, progress)
     for path in earlier_files(output):
         tf.io.gfile.remove(path)
     if tf.io.gfile.isdir(work):
@@ -133,7 +134,7 @@ def prepare_with_beam(
 
 
 def _run(
-    plan: documents.CorpusPlan,
+    plan: CorpusPlan,
     output: str,
     work: str,
     vocabulary: Vocabulary,
@@ -221,9 +222,7 @@ def _add_counts(values: Iterable[Sequence[int]]) -> list[int]:
     return [sum(numbers) for numbers in zip(nothing, *values, strict=True)]
 
 
-def _read_results(
-    plan: documents.CorpusPlan, work: str
-) -> tuple[dict[str, Counts], dict[str, list[Shard]]]:
+def _read_results(plan: CorpusPlan, work: str) -> tuple[dict[str, Counts], dict[str, list[Shard]]]:
     """What the workers found: counts and shards of each split."""
     counts = dict.fromkeys(documents.SPLITS, Counts())
     shards: dict[str, list[Shard]] = {}

@@ -25,6 +25,7 @@ from keras_bert_tpu.pretraining_data import documents, spill
 from keras_bert_tpu.pretraining_data.corpora import Corpus, read_documents
 from keras_bert_tpu.pretraining_data.examples import ExampleMaker
 from keras_bert_tpu.pretraining_data.manifest import Counts
+from keras_bert_tpu.pretraining_data.plan import CorpusPlan, changed_while_read
 from keras_bert_tpu.pretraining_data.records import shard_name, write_shard
 from keras_bert_tpu.text.vocabulary import Vocabulary
 
@@ -80,7 +81,7 @@ class FilePart:
     kept: bytes = b""
 
 
-def file_parts(plan: documents.CorpusPlan) -> list[FilePart]:
+def file_parts(plan: CorpusPlan) -> list[FilePart]:
     """Returns the files of a plan, each with all that is needed to read it on its own."""
     parts = []
     for number, (corpus, counts) in enumerate(zip(plan.corpora, plan.counts, strict=True)):
@@ -132,7 +133,7 @@ class ReadDocuments:
         seen = 0
         for document in read_documents(part.corpus, config.input_format, config.text_field):
             if seen == part.documents:
-                raise documents.changed_while_read(part.corpus)
+                raise changed_while_read(part.corpus)
             seen += 1
             if not is_kept[seen - 1]:
                 continue
@@ -142,7 +143,7 @@ class ReadDocuments:
             block = min(number // config.block_documents, last_block[split])
             yield (split, corpus, block), (number, document)
         if seen < part.documents:
-            raise documents.changed_while_read(part.corpus)
+            raise changed_while_read(part.corpus)
 
 
 @dataclasses.dataclass(frozen=True)

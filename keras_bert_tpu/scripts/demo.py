@@ -96,12 +96,14 @@ def _title(text: str) -> None:
 
 def _held_out_sentences(texts: list[str], data: "DataConfig") -> list[str]:
     """Sentences of 8 to 20 words from the documents that were held out."""
-    from keras_bert_tpu.pretraining_data.documents import VALIDATION, HoldOut, read_documents
+    from keras_bert_tpu.pretraining_data.corpora import find_corpora, read_documents
+    from keras_bert_tpu.pretraining_data.documents import VALIDATION, HoldOut
 
+    (corpus,) = find_corpora(texts)
     splits = HoldOut(data.validation_rate, data.seed).splits()
     return [
         sentence
-        for split, document in zip(splits, read_documents(texts), strict=False)
+        for split, document in zip(splits, read_documents(corpus), strict=False)
         for sentence in document
         if split == VALIDATION and 8 <= len(sentence.split()) <= 20
     ]

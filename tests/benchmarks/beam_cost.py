@@ -29,9 +29,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf
 
 from keras_bert_tpu.config import DataConfig, InputError
-from keras_bert_tpu.pretraining_data import beam_steps, documents
+from keras_bert_tpu.pretraining_data import beam_steps
 from keras_bert_tpu.pretraining_data.beam import prepare_with_beam
 from keras_bert_tpu.pretraining_data.corpora import find_corpora
+from keras_bert_tpu.pretraining_data.plan import plan_corpora
 from keras_bert_tpu.text.files import expand_globs, read_lines
 from keras_bert_tpu.text.vocabulary import Vocabulary
 
@@ -79,7 +80,7 @@ def run_steps(paths: list[str], vocab: str, config: DataConfig, folder: str, clo
     """Runs each step by itself, as workers would; returns the number of examples."""
     corpora = find_corpora(paths)
     with clock.step("plan"):
-        plan = documents.plan_corpora(corpora, config)
+        plan = plan_corpora(corpora, config)
     split_documents = tuple(dict(counts.documents) for counts in plan.counts)
     read = beam_steps.ReadDocuments(config, split_documents)
     make = beam_steps.MakeExamples(

@@ -14,9 +14,10 @@ from keras_bert_tpu.pretraining_data import beam as beam_module
 from keras_bert_tpu.pretraining_data import beam_steps, corpora, documents, spill
 from keras_bert_tpu.pretraining_data.beam import prepare_with_beam
 from keras_bert_tpu.pretraining_data.corpora import find_corpora
-from keras_bert_tpu.pretraining_data.documents import TRAIN, VALIDATION, HoldOut, plan_corpora
+from keras_bert_tpu.pretraining_data.documents import TRAIN, VALIDATION, HoldOut
 from keras_bert_tpu.pretraining_data.examples import ExampleMaker
 from keras_bert_tpu.pretraining_data.manifest import Counts
+from keras_bert_tpu.pretraining_data.plan import plan_corpora, read_units
 from keras_bert_tpu.pretraining_data.prepare import prepare
 from keras_bert_tpu.text.vocabulary import Vocabulary
 
@@ -266,7 +267,7 @@ class TestSteps:
         read = beam_steps.ReadDocuments(config, (plan.counts[0].documents,))
         expected = {
             (block.split, 0, block.number): list(enumerate(block.documents, block.first_document))
-            for _, blocks in documents.read_units(plan)
+            for _, blocks in read_units(plan)
             for block in blocks
         }
         found = {}
@@ -361,7 +362,7 @@ class TestErrors:
     def test_text_that_changed_is_told_in_one_sentence_without_a_manifest(
         self, call, tmp_path, monkeypatch
     ):
-        plan = documents.plan_corpora
+        plan = beam_module.plan_corpora
 
         def plan_and_change(*arguments):
             made = plan(*arguments)
@@ -369,7 +370,7 @@ class TestErrors:
                 file.write("\na rose\n")
             return made
 
-        monkeypatch.setattr(documents, "plan_corpora", plan_and_change)
+        monkeypatch.setattr(beam_module, "plan_corpora", plan_and_change)
         with pytest.raises(InputError, match="changed while it was read.*writes to it.$"):
             call()
         assert not (tmp_path / "out" / "manifest.json").exists()

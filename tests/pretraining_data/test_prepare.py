@@ -16,7 +16,7 @@ import tensorflow as tf
 
 import keras_bert_tpu
 from keras_bert_tpu.config import DataConfig, InputError
-from keras_bert_tpu.pretraining_data import documents, spill
+from keras_bert_tpu.pretraining_data import documents, plan, spill
 from keras_bert_tpu.pretraining_data import prepare as prepare_module
 from keras_bert_tpu.pretraining_data.corpora import find_corpora, read_documents
 from keras_bert_tpu.pretraining_data.manifest import CorpusEntry, Counts, Manifest, Shard
@@ -378,7 +378,7 @@ class TestDeterminism:
     def test_the_size_of_units_decides_nothing(self, tmp_path, vocab, monkeypatch):
         text = write_corpus(tmp_path, 50)
         for size in (1, 600, 10**9):
-            monkeypatch.setattr(documents, "UNIT_CHARACTERS", size)
+            monkeypatch.setattr(plan, "UNIT_CHARACTERS", size)
             prepare(text, str(tmp_path / str(size)), vocab, self.CONFIG, 2, progress=False)
         first = contents(tmp_path / "1")
         assert contents(tmp_path / "600") == first
@@ -595,7 +595,7 @@ class TestStartedAgain:
 
     def test_an_interrupt_leaves_what_was_made(self, call, tmp_path, monkeypatch):
         call(output=str(tmp_path / "whole"))
-        read_units = documents.read_units
+        read_units = prepare_module.read_units
 
         def interrupted(plan, done):
             for number, unit in enumerate(read_units(plan, done)):
@@ -604,7 +604,7 @@ class TestStartedAgain:
                 yield unit
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(documents, "read_units", interrupted)
+            patch.setattr(prepare_module, "read_units", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 call()
         assert not any(thread.name.startswith("ThreadPool") for thread in threading.enumerate())

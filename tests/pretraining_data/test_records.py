@@ -1,15 +1,13 @@
-import dataclasses
 import hashlib
-import json
 import os
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_bert_tpu.config import DataConfig, InputError
-from keras_bert_tpu.pretraining_data.manifest import Counts, Manifest, Shard
+from keras_bert_tpu.pretraining_data.manifest import Shard
 from keras_bert_tpu.pretraining_data.records import (
+    ShardContent,
     parse_examples,
     parse_lengths,
     serialize_examples,
@@ -194,142 +192,24 @@ class TestExamples:
 class TestShards:
     def test_a_shard_holds_its_records_and_is_described(self, tmp_path):
         records = [b"one", b"", b"three" * 100]
-        shard = write_shard(str(tmp_path), "train-00000-of-00001.tfrecord", records)
+        content = ShardContent(records, 2, np.array([1, 17, 64]))
+        shard = write_shard(str(tmp_path), "train-00000-of-00001.tfrecord", content, 64)
         path = tmp_path / "train-00000-of-00001.tfrecord"
         assert [r.numpy() for r in tf.data.TFRecordDataset(str(path))] == records
-        content = path.read_bytes()
-        assert shard == Shard(path.name, 3, len(content), hashlib.sha256(content).hexdigest())
+        written = path.read_bytes()
+        # Of 64 positions each bin has 4: 1 is in the first, 17 in the fifth, 64 in the last.
+        lengths = tuple(int(k in (0, 4, 15)) for k in range(16))
+        sha256 = hashlib.sha256(written).hexdigest()
+        assert shard == Shard(path.name, 3, len(written), sha256, 2, lengths)
         # A record has 16 bytes around it.
         assert shard.bytes == 3 * 16 + 3 + 0 + 500
         assert os.listdir(tmp_path) == [path.name]
 
     def test_an_unfinished_file_does_not_have_the_name(self, tmp_path):
-        def records():
-            yield b"one"
-            raise OSError("no more")
-
-        with pytest.raises(OSError, match="no more"):
-            write_shard(str(tmp_path), "train.tfrecord", records())
+        content = ShardContent([b"one", 2], 1, np.array([1, 1]))
+        with pytest.raises(TypeError):
+            write_shard(str(tmp_path), "train.tfrecord", content, 8)
         assert "train.tfrecord" not in os.listdir(tmp_path)
 
     def test_names_sort_as_their_numbers(self):
         assert shard_name("train", 3, 12) == "train-00003-of-00012.tfrecord"
-
-
-class TestCounts:
-    COUNTS = Counts(examples=4, real_tokens=300, random_next=3, predictions=50)
-
-    def test_they_add_up(self):
-        total = self.COUNTS + Counts(documents=2, examples=1, real_tokens=100)
-        assert total == Counts(
-            documents=2, examples=5, real_tokens=400, random_next=3, predictions=50
-        )
-
-    def test_means_and_shares(self):
-        # 300 / 4; 1 - 75 / 100; 3 / 4; 50 / 4.
-        assert self.COUNTS.mean_length == 75
-        assert self.COUNTS.padding_share(100) == 0.25
-        assert self.COUNTS.random_next_share == 0.75
-        assert self.COUNTS.masks_per_example == 12.5
-
-    def test_of_nothing_they_are_zero(self):
-        nothing = Counts()
-        assert nothing.mean_length == nothing.padding_share(8) == nothing.masks_per_example == 0
-
-
-class TestManifest:
-    def save(self, directory):
-        shards = [
-            write_shard(str(directory), shard_name(split, index, number), [b"record"] * count)
-            for split, index, number, count in [
-                ("train", 0, 2, 3),
-                ("train", 1, 2, 4),
-                ("validation", 0, 1, 2),
-            ]
-        ]
-        manifest = Manifest(
-            directory=str(directory),
-            config=DataConfig(sequence_length=64, whole_word_mask=True),
-            input_files=("a.txt", "b.txt.gz"),
-            vocabulary_size=1000,
-            vocabulary_sha256="0123",
-            train=tuple(shards[:2]),
-            validation=tuple(shards[2:]),
-            train_counts=Counts(examples=7, real_tokens=70),
-            validation_counts=Counts(examples=2, real_tokens=128),
-        )
-        manifest.save()
-        return manifest
-
-    def change(self, directory, **values):
-        path = directory / "manifest.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
-
-    def test_it_comes_back_as_it_was_saved(self, tmp_path):
-        manifest = self.save(tmp_path)
-        assert Manifest.load(str(tmp_path)) == manifest
-        assert (manifest.num_examples, manifest.num_validation_examples) == (7, 2)
-        assert sorted(os.listdir(tmp_path)) == [
-            "manifest.json",
-            "train-00000-of-00002.tfrecord",
-            "train-00001-of-00002.tfrecord",
-            "validation-00000-of-00001.tfrecord",
-        ]
-
-    def test_other_programs_find_what_they_need(self, tmp_path):
-        manifest = self.save(tmp_path)
-        values = json.loads((tmp_path / "manifest.json").read_text())
-        assert values["format_version"] == 1
-        assert values["num_examples"] == values["train"]["num_examples"] == 7
-        assert values["settings"] == dataclasses.asdict(manifest.config)
-        assert values["vocabulary"] == {"file": "vocab.txt", "size": 1000, "sha256": "0123"}
-        assert values["input_files"] == ["a.txt", "b.txt.gz"]
-        assert values["validation"]["shards"] == [dataclasses.asdict(manifest.validation[0])]
-        # 70 / 7 = 10 of 64 positions; 128 / 2 = all of them.
-        assert values["train"]["mean_length"] == 10
-        assert values["train"]["padding_share"] == 1 - 10 / 64
-        assert values["validation"]["padding_share"] == 0
-
-    def test_no_manifest(self, tmp_path):
-        for directory in (tmp_path, tmp_path / "nowhere"):
-            with pytest.raises(InputError, match="There is no manifest.json in .*did not finish"):
-                Manifest.load(str(directory))
-
-    @pytest.mark.parametrize("content", ["", "{", '{"format_version": 1', "\x00\x01"])
-    def test_an_unreadable_manifest(self, tmp_path, content):
-        (tmp_path / "manifest.json").write_text(content)
-        with pytest.raises(InputError, match="manifest.json cannot be read"):
-            Manifest.load(str(tmp_path))
-
-    @pytest.mark.parametrize("version", [2, "1", None])
-    def test_an_unknown_version(self, tmp_path, version):
-        self.save(tmp_path)
-        self.change(tmp_path, format_version=version)
-        with pytest.raises(InputError, match=rf"format_version {version!r}, but .* reads 1;"):
-            Manifest.load(str(tmp_path))
-
-    def test_a_manifest_that_is_a_list(self, tmp_path):
-        (tmp_path / "manifest.json").write_text("[1]")
-        with pytest.raises(InputError, match="format_version None"):
-            Manifest.load(str(tmp_path))
-
-    @pytest.mark.parametrize(
-        ("values", "message"),
-        [
-            ({"train": {"shards": []}}, "KeyError: 'counts'"),
-            ({"validation": None}, "TypeError"),
-            ({"settings": {"sequence_len": 8}}, "nearest is sequence_length"),
-        ],
-    )
-    def test_a_manifest_with_other_content(self, tmp_path, values, message):
-        self.save(tmp_path)
-        self.change(tmp_path, **values)
-        with pytest.raises(InputError, match=f"not a whole manifest .*{message}"):
-            Manifest.load(str(tmp_path))
-
-    def test_missing_shards(self, tmp_path):
-        self.save(tmp_path)
-        os.remove(tmp_path / "train-00001-of-00002.tfrecord")
-        os.remove(tmp_path / "validation-00000-of-00001.tfrecord")
-        with pytest.raises(InputError, match="2 of the 3 shards .* first is train-00001-of-00002"):
-            Manifest.load(str(tmp_path))

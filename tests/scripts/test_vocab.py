@@ -34,7 +34,7 @@ def test_text_becomes_a_vocabulary_and_a_summary(corpus):
         f"sha256: {vocabulary.sha256}",
         "Text: 3 lines, 8 words, 6 distinct",
         "words that are [UNK]: 0.0000%",
-        f"kbt-prepare --input='{corpus}/*.txt' --output=records --vocab={output} --lower_case=true",
+        f"kbt-prepare '--input={corpus}/*.txt' --output=records --vocab={output} --lower_case=true",
     ):
         assert line in result.stdout
 
@@ -106,7 +106,7 @@ def test_a_vocabulary_is_checked_against_a_text(corpus):
     [
         ([], "Give either --output"),
         (["--output=a", "--check=b"], "Give either --output"),
-        (["--output=vocab.txt"], "--input is missing"),
+        (["--output=vocab.txt"], "--input or --tfds is missing"),
         (["--output=a", "stray"], "Unexpected argument 'stray'"),
     ],
 )

@@ -2,7 +2,7 @@ import json
 
 from keras_bert_tpu.training.callbacks import MetricsLog, describe, parse_records
 
-VALUES = {"loss": 2.5, "mlm_accuracy": 0.25, "nsp_accuracy": 0.5}
+VALUES = {"loss": 2.5, "mlm_accuracy": 0.25, "nsp_loss": 0.7, "nsp_accuracy": 0.5}
 
 
 def test_record_that_a_crash_cut_short_is_left_out():
@@ -35,3 +35,8 @@ def test_new_log_removes_what_a_run_without_checkpoint_left(tmp_path):
 
 def test_bar_shows_loss_and_both_accuracies():
     assert describe(VALUES) == "loss 2.500, mlm 25.0%, nsp 50.0%"
+
+
+def test_bar_is_silent_on_next_sentences_when_none_are_trained():
+    values = {**VALUES, "nsp_loss": 0.0, "nsp_accuracy": 0.0}
+    assert describe(values) == "loss 2.500, mlm 25.0%"

@@ -132,11 +132,12 @@ class TestUnreadable:
 
     def test_another_vocabulary(self, tmp_path):
         manifest = write_records(tmp_path, [[DOOR]])
-        Vocabulary(PIECES[:10]).save(str(tmp_path / "vocab.txt"))
-        with pytest.raises(InputError, match="not the vocabulary .* put that back"):
+        small = Vocabulary(PIECES[:10])
+        small.save(str(tmp_path / "vocab.txt"))
+        with pytest.raises(InputError, match="not the vocabulary .* put the right one there"):
             inspect_records(manifest)
-        # An index may not know it; then the tokens tell.
-        unknown = dataclasses.replace(manifest, vocabulary_sha256="")
+        # Where the manifest is wrong as well, the tokens tell.
+        unknown = dataclasses.replace(manifest, vocabulary_sha256=small.sha256)
         with pytest.raises(InputError, match="holds the token 14, but .* has only 10 pieces"):
             inspect_records(unknown)
 
