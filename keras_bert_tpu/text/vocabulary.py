@@ -242,9 +242,9 @@ def count_words(
             lines += len(batch)
             bar.update(len(batch))
     if not counts:
+        received = f" Received: {source}." if isinstance(source, list) else ""
         raise InputError(
-            f"The text has no word in its {lines} lines; give files that hold text. "
-            f"Received: {source}."
+            f"The text has no word in its {lines} lines; give text with words.{received}"
         )
     return WordCounts(lines, {word.decode("utf-8"): count for word, count in counts.items()})
 

@@ -15,6 +15,7 @@ from keras_bert_tpu.pretraining_data.corpora import (
     fingerprint,
     format_of,
     read_documents,
+    read_texts,
 )
 
 
@@ -260,6 +261,19 @@ def test_the_fingerprint_tells_a_changed_file(tmp_path):
         fingerprint(corpus)
 
 
+def test_texts_come_as_they_stand(tmp_path):
+    write(tmp_path / "a.txt", "One. Two.\n\nThree\n")
+    write(tmp_path / "b.jsonl.gz", '{"body": "Four. Five.\\nSix"}\n{"body": "Seven"}\n')
+    corpora = find_corpora([f"{tmp_path}/a.txt", f"{tmp_path}/b.jsonl.gz"], weights=[1, 3])
+    assert list(read_texts(corpora, text_field="body")) == [
+        b"One. Two.",
+        b"",
+        b"Three",
+        b"Four. Five.\nSix",
+        b"Seven",
+    ]
+
+
 # Data sets of tensorflow-datasets.
 
 
@@ -323,6 +337,12 @@ def test_a_data_set_is_read_in_the_order_of_its_files(data_dir):
     assert [int(document[0].split()[1]) for document in documents] == expected
     assert list(read_documents(corpus)) == documents
     assert len(tfds.builder("tiny_pages/en", data_dir=data_dir).info.splits["train"].filenames) == 4
+
+
+def test_texts_of_a_data_set_come_as_they_stand(data_dir):
+    corpora = find_corpora(None, ["tiny_pages@test"], data_dir=data_dir)
+    texts = list(read_texts(corpora))
+    assert len(texts) == 4 and all(b"\n\nMr. Hall came. He left" in text for text in texts)
 
 
 def test_version_split_and_slice_of_a_data_set(data_dir):

@@ -55,6 +55,19 @@ def test_text_becomes_a_vocabulary_and_a_summary(corpus):
     assert "T" in Vocabulary.load(str(output)).ids
 
 
+def test_the_text_of_json_lines_is_learned_from_and_not_its_other_fields(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"id": "zz", "body": "a garden, a garden"}\n' * 2)
+    output = tmp_path / "vocab.txt"
+    flags = [f"--input={tmp_path}/*.jsonl", "--text_field=body"]
+    result = run_program("vocab", *flags, f"--output={output}", "--vocab_size=30")
+    assert result.returncode == 0, result.stderr
+    pieces = Vocabulary.load(str(output)).pieces
+    assert "garden" in pieces and not any("z" in piece for piece in pieces)
+    assert "Text: 2 lines, 10 words, 3 distinct" in result.stdout
+    next_command = f"kbt-prepare '--input={tmp_path}/*.jsonl' --text_field=body --output=records"
+    assert next_command in result.stdout
+
+
 def test_accents_and_case_are_told_apart(tmp_path):
     (tmp_path / "a.txt").write_text("Été été ete", encoding="utf-8")
     found = {}
