@@ -32,14 +32,13 @@ from keras_bert_tpu.pretraining_data.corpora import Corpus, find_corpora
 from keras_bert_tpu.pretraining_data.examples import ExampleMaker
 from keras_bert_tpu.pretraining_data.manifest import VOCABULARY_FILE, Counts, Manifest, Shard
 from keras_bert_tpu.pretraining_data.plan import CorpusPlan, plan_corpora
-from keras_bert_tpu.pretraining_data.prepare import (
+from keras_bert_tpu.pretraining_data.prepare import make_manifest, no_example
+from keras_bert_tpu.pretraining_data.records import shard_name
+from keras_bert_tpu.pretraining_data.work_folder import (
     WORK_FOLDER,
     already_prepared,
     earlier_files,
-    make_manifest,
-    no_example,
 )
-from keras_bert_tpu.pretraining_data.records import shard_name
 from keras_bert_tpu.text.vocabulary import Vocabulary
 
 LOCAL_RUNNER = "DirectRunner"
