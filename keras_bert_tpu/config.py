@@ -268,11 +268,6 @@ class DataConfig:
         """Special tokens in a full example: [CLS] and a [SEP] behind each part."""
         return 2 if self.objective == "mlm" else 3
 
-    @property
-    def strips_accents(self) -> bool:
-        """Whether accents are taken away, `strip_accents` or what follows from `lower_case`."""
-        return self.lower_case if self.strip_accents is None else self.strip_accents
-
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
