@@ -190,7 +190,8 @@ class DataConfig:
             ("exact"); drop those that share most of their word sequences with an earlier one, too
             ("near").
         near_threshold: float. Jaccard similarity from which on documents are near-duplicates.
-        validation_rate: float. Share of the documents that are held out.
+        validation_rate: float. Share of the documents that are held out: one of each
+            round(1 / rate) in a row.
         block_documents: int. Documents in a block, from which random next sentences are drawn.
         num_shards: int. Files of training records; 0 chooses by the size of the corpus.
         seed: int. All randomness derives from it.
@@ -232,6 +233,7 @@ class DataConfig:
         _require_choice(self, "duplicates", DUPLICATES)
         _require_positive(self, "max_predictions", "dupe_factor", "max_ngram", "block_documents")
         _require_not_negative(self, "min_characters", "max_characters", "num_shards")
+        _require_positive(self, "mask_rate")
         _require_rate(self, "mask_rate", "short_sequence_rate", "random_next_rate")
         _require_rate(self, "validation_rate", "min_letter_share")
         _require_seed(self)
@@ -257,8 +259,8 @@ class DataConfig:
                 f"block_documents must be at least 2, because a random next sentence comes from "
                 f"another document of the block. Received: {self.block_documents}."
             )
-        for name in ("segmented_words", "max_ngram"):
-            if int(getattr(self, name)) > int(name == "max_ngram") and not self.whole_word_mask:
+        for name, value in {"segmented_words": False, "max_ngram": 1}.items():
+            if getattr(self, name) != value and not self.whole_word_mask:
                 raise InputError(
                     f"{name}={getattr(self, name)} is about words and needs whole_word_mask=True."
                 )
@@ -341,7 +343,8 @@ class PretrainingConfig:
         jit_compile: bool. Compile the step with XLA where the strategy leaves the choice.
         shuffle_window: int. Shards whose records are permuted together.
         on_damage: str. "stop" at a damaged record, or "skip" those that a scan of all shards
-            before the run finds.
+            before the run finds. Set within a run, it deals the rest of the epoch anew, because
+            the order of the records depends on their number.
         max_skipped: int. Most records of a phase, training and held-out ones each, that "skip" may
             leave out.
         steps_per_execution: int. Steps run on the device between two visits of the host.
@@ -379,6 +382,11 @@ class PretrainingConfig:
         _require_seed(self)
         if not self.phases:
             raise InputError("phases is empty; a run needs at least one phase with steps.")
+        if self.max_skipped and self.on_damage == "stop":
+            raise InputError(
+                f"max_skipped={self.max_skipped} has an effect with on_damage=skip only; set that, "
+                f"or leave max_skipped out."
+            )
         for name in ("log_every", "evaluate_every", "save_every"):
             if getattr(self, name) % self.steps_per_execution:
                 raise InputError(

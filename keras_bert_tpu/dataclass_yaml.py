@@ -112,9 +112,10 @@ def _set_path(cls: Any, values: Any, keys: list[str], value: Any, path: str) -> 
     prefix = path[: len(path) - len(".".join(keys))]
     if isinstance(values, list):
         if not key.isdigit() or int(key) >= len(values):
+            names = f", named 0 to {len(values) - 1}" if values else "; set the whole list"
             raise InputError(
-                f"--set {path}: {prefix.rstrip('.')} has {len(values)} entries, named 0 to "
-                f"{len(values) - 1}. Received: {key!r}."
+                f"--set {path}: {prefix.rstrip('.')} has {len(values)} entries{names}. Received: "
+                f"{key!r}."
             )
         if rest:
             _set_path(typing.get_args(cls)[0], values[int(key)], rest, value, path)

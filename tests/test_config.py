@@ -91,6 +91,8 @@ def test_every_key_can_be_set(key):
     overrides = [f"{key}={str(value).lower() if isinstance(value, bool) else value}"]
     if leaf == "steps_per_execution":
         overrides += ["log_every=2", "evaluate_every=2", "save_every=2", "phases.0.steps=2"]
+    if leaf == "max_skipped":
+        overrides += ["on_damage=skip"]
     values = apply_overrides(PretrainingConfig, {}, overrides)
     after = dict(_leaves(from_dict(PretrainingConfig, values)))
     assert after[key] == value != before

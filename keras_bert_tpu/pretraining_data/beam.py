@@ -37,7 +37,9 @@ from keras_bert_tpu.pretraining_data.records import shard_name
 from keras_bert_tpu.pretraining_data.work_folder import (
     WORK_FOLDER,
     already_prepared,
+    check_vocabulary_file,
     earlier_files,
+    unwritable_told,
 )
 from keras_bert_tpu.text.vocabulary import Vocabulary
 
@@ -105,14 +107,15 @@ def prepare_with_beam(
     if _runner_key(runner) in _RUNNERS_ELSEWHERE:
         _check_remote(runner, output, corpora)
     work = tf.io.gfile.join(output, WORK_FOLDER)
-    _check_output(output, work, overwrite)
+    _check_output(output, work, vocabulary, overwrite)
     plan = plan_corpora(corpora, config, progress)
-    for path in earlier_files(output):
-        tf.io.gfile.remove(path)
-    if tf.io.gfile.isdir(work):
-        tf.io.gfile.rmtree(work)
-    tf.io.gfile.makedirs(work)
-    vocabulary.save(tf.io.gfile.join(output, VOCABULARY_FILE))
+    with unwritable_told(output):
+        for path in earlier_files(output):
+            tf.io.gfile.remove(path)
+        if tf.io.gfile.isdir(work):
+            tf.io.gfile.rmtree(work)
+        tf.io.gfile.makedirs(work)
+        vocabulary.save(tf.io.gfile.join(output, VOCABULARY_FILE))
     try:
         with steps.in_callers_process():
             _run(plan, output, work, vocabulary, pipeline_options, runner)
@@ -127,8 +130,9 @@ def prepare_with_beam(
             tf.io.gfile.remove(path)
         tf.io.gfile.rmtree(work)
         raise no_example(plan)
-    manifest.save()
-    tf.io.gfile.rmtree(work)
+    with unwritable_told(output):
+        manifest.save()
+        tf.io.gfile.rmtree(work)
     return manifest
 
 
@@ -249,7 +253,7 @@ def _read_json(folder: str, name: str) -> dict[str, Any]:
         ) from error
 
 
-def _check_output(output: str, work: str, overwrite: bool) -> None:
+def _check_output(output: str, work: str, vocabulary: Vocabulary, overwrite: bool) -> None:
     earlier = earlier_files(output)
     if overwrite:
         return
@@ -260,6 +264,7 @@ def _check_output(output: str, work: str, overwrite: bool) -> None:
             f"{work!r} holds a preparation that did not finish; name another output, or start "
             f"afresh with --overwrite."
         )
+    check_vocabulary_file(output, vocabulary)
 
 
 def _check_remote(runner: str, output: str, corpora: Iterable[Corpus]) -> None:
@@ -274,7 +279,7 @@ def _check_remote(runner: str, output: str, corpora: Iterable[Corpus]) -> None:
         if corpus.tfds and "://" not in corpus.data_dir:
             raise InputError(
                 f"{runner} works on other machines, which do not see the data set {corpus.name!r}; "
-                f"set {_TFDS_VARIABLE} to a gs:// folder that holds it."
+                f"name a gs:// folder that holds it by --tfds_folder."
             )
 
 

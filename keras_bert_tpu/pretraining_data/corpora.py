@@ -13,6 +13,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import tensorflow as tf
+
 from keras_bert_tpu.config import INPUT_FORMATS, InputError
 from keras_bert_tpu.text.files import describe_file, expand_globs, read_lines
 from keras_bert_tpu.text.sentences import split_sentences
@@ -317,12 +319,12 @@ def _open_data_set(corpus: Corpus) -> tuple[Any, str, int]:
     except ImportError as error:
         raise InputError(
             f"{corpus.name!r} needs the package tensorflow-datasets; install it with `pip install "
-            f'"keras_bert_tpu[tfds]"`.'
+            f"tensorflow-datasets`."
         ) from error
     name, _, split = corpus.tfds.partition("@")
     folder = corpus.data_dir or os.environ.get(_TFDS_VARIABLE) or _TFDS_FOLDER
     where = (
-        f"looked for in {folder}; another folder is named by data_dir or the variable "
+        f"looked for in {folder}; another folder is named by --tfds_folder or the variable "
         f"{_TFDS_VARIABLE}"
     )
     try:
@@ -370,10 +372,16 @@ def _read_data_set(corpus: Corpus, text_field: str) -> Iterator[str]:
         # One file after another, and none kept in memory.
         read_config=tensorflow_datasets.ReadConfig(interleave_cycle_length=1, try_autocache=False),
     )
-    for example in tensorflow_datasets.as_numpy(data):
-        for part in path:
-            example = example[part]
-        yield example.decode("utf-8", "ignore")
+    try:
+        for example in tensorflow_datasets.as_numpy(data):
+            for part in path:
+                example = example[part]
+            yield example.decode("utf-8", "ignore")
+    except tf.errors.OpError as error:
+        raise InputError(
+            f"The data set {corpus.name!r} cannot be read to its end ({_first_line(error)}); "
+            f"prepare it again, or copy its files anew."
+        ) from error
 
 
 def _text_features(features: Any, inner: type, keys: tuple[str, ...] = ()) -> dict[str, tuple]:

@@ -102,11 +102,12 @@ def passes_of(config: DataConfig, weight: float, split: str, corpus: int, block:
     """How often a block is gone over: `dupe_factor` times the weight of its corpus.
 
     The fraction that is over makes one more pass over as large a share of the blocks, drawn by
-    (seed, split, corpus, block).
+    (seed, split, corpus, block). Held-out documents are gone over at least once.
     """
     whole, fraction = divmod(config.dupe_factor * weight, 1.0)
     key = fold_in(config.seed, PASSES_KEY, SPLITS.index(split), corpus, block)
-    return int(whole) + (int(key) >> 11 < fraction * 2.0**53)
+    passes = int(whole) + (int(key) >> 11 < fraction * 2.0**53)
+    return max(passes, 1) if split == VALIDATION else passes
 
 
 def num_blocks(documents: int, config: DataConfig) -> int:

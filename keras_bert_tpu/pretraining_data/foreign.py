@@ -23,6 +23,7 @@ from keras_bert_tpu.pretraining_data.manifest import (
     Counts,
     Manifest,
 )
+from keras_bert_tpu.pretraining_data.work_folder import check_vocabulary_file
 from keras_bert_tpu.text.files import expand_globs
 from keras_bert_tpu.text.vocabulary import Vocabulary
 
@@ -77,6 +78,10 @@ def index_records(
             f"each other."
         )
     vocabulary = Vocabulary.load(vocab)
+    if not output or (tf.io.gfile.exists(output) and not tf.io.gfile.isdir(output)):
+        raise InputError(f"The output {output!r} is not a folder; name one for the index.")
+    if not overwrite:
+        check_vocabulary_file(output, vocabulary)
     if tf.io.gfile.exists(tf.io.gfile.join(output, MANIFEST_FILE)) and not overwrite:
         raise InputError(
             f"{output} already holds records or an index; choose another folder, or overwrite it "
@@ -196,7 +201,8 @@ def summary(manifest: Manifest, seconds: float, shuffle_window: int) -> str:
 
 
 def _full_paths(patterns: str | Sequence[str]) -> list[str]:
-    return [path if "://" in path else os.path.abspath(path) for path in expand_globs(patterns)]
+    paths = expand_globs(patterns)
+    return sorted({path if "://" in path else os.path.abspath(path) for path in paths})
 
 
 def _name(patterns: str | Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from keras_bert_tpu.config import InputError
 from keras_bert_tpu.pretraining_data.manifest import Counts, Shard, count_lengths
 from keras_bert_tpu.pretraining_data.record_files import GZIP_SUFFIX, framed_size, read_records
 from keras_bert_tpu.pretraining_data.records import disk_name, parse_examples
+from keras_bert_tpu.text.files import check_gzip
 from keras_bert_tpu.text.vocabulary import Vocabulary
 
 _BATCH = 1024
@@ -67,6 +68,11 @@ def find_layout(files: Sequence[str]) -> Layout:
                 return _layout_of(record, path)
         except tf.errors.DataLossError as error:
             raise InputError(_not_records(path)) from error
+        except tf.errors.OpError as error:
+            raise InputError(
+                f"{path!r} cannot be read as a file ({error.message}); if it is a folder, name its "
+                f"files, for example {path.rstrip('/')}/*."
+            ) from error
     raise InputError(f"There is no record in the {len(files)} files, the first is {files[0]}.")
 
 
@@ -77,23 +83,33 @@ class Indexer:
         self._layout = layout
         self._vocabulary = vocabulary
         self._checksums = checksums
+        # Concrete, or each of the threads would trace it.
         self._parse = tf.function(
             layout.parse, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
-        )
+        ).get_concrete_function()
 
     def index(
         self, path: str, num_bytes: int, update: Callable[[int], object]
     ) -> tuple[Shard, Counts]:
         """Checks and counts the records of a file; `update` is told the bytes gone over."""
         counts, lengths, told = Counts(), [], 0
+        is_gzip = path.endswith(GZIP_SUFFIX)
+        if is_gzip:
+            check_gzip(path)  # TensorFlow takes some that are cut off for whole ones.
         for first, records in self._read(path):
             arrays = self._checked(path, first, records)
             counts += self._count(arrays)
             lengths.append(arrays["padding_mask"].sum(axis=1))
-            if not path.endswith(GZIP_SUFFIX):
+            if not is_gzip:
                 size = int(framed_size(records).numpy().sum())
                 update(size)
                 told += size
+        if not is_gzip and told != num_bytes:
+            # So few bytes that TensorFlow takes them for the end.
+            raise InputError(
+                f"{path} is cut off: {num_bytes - told} bytes follow its {counts.examples} "
+                f"records, from byte offset {told} on; copy the file again, or leave it out."
+            )
         update(num_bytes - told)
         shard = Shard(
             path,
@@ -171,6 +187,17 @@ class Indexer:
         is_prefix = (mask[:, 0] == 1) & (mask[:, 1:] <= mask[:, :-1]).all(axis=1)
         yield ~is_prefix, lambda row: "has an input_mask that is not ones and then zeros"
         is_real = weights == 1
+        ends = np.take_along_axis(arrays["token_ids"], mask.sum(axis=1, keepdims=True) - 1, axis=1)
+        is_framed = (arrays["token_ids"][:, 0] == self._vocabulary.cls_id) & (
+            ends[:, 0] == self._vocabulary.sep_id
+        )
+        yield (
+            ~is_framed,
+            lambda row: (
+                f"does not begin with the vocabulary's [CLS] and end with its [SEP], but with the "
+                f"ids {arrays['token_ids'][row, 0]} and {ends[row, 0]}"
+            ),
+        )
         yield (
             ~(is_real | (weights == 0)).all(axis=1),
             lambda row: "has masked_lm_weights other than 0 and 1",

@@ -288,8 +288,8 @@ def _import_datasketch() -> Any:
         import datasketch
     except ImportError as error:
         raise InputError(
-            'duplicates: near needs the package datasketch; install it with `pip install "'
-            'keras_bert_tpu[dedup]"`, or set duplicates: exact.'
+            'duplicates=near needs the package datasketch; install it with `pip install "'
+            'keras_bert_tpu[dedup]"`, or take duplicates=exact.'
         ) from error
     return datasketch
 

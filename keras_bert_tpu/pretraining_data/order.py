@@ -104,7 +104,7 @@ def locate_batch(
     """Finds a batch of the stream with length buckets.
 
     Epochs differ in their number of batches, because the windows of each have other shards, so
-    the epochs before it are gone through; that takes less than a millisecond for each.
+    the epochs before it are gone through; that takes some milliseconds for each.
 
     Args:
         counts: int64 array [shards]. Records of each shard; `check_windows` must hold for them.

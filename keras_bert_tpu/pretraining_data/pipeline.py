@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from keras_bert_tpu.config import InputError
+from keras_bert_tpu.config import ON_DAMAGE, InputError
 from keras_bert_tpu.pretraining_data import order
 from keras_bert_tpu.pretraining_data.batching import Slices, check_batch_size, group_by_length
 from keras_bert_tpu.pretraining_data.damage import ShardScan, scan_shards
@@ -29,8 +29,6 @@ from keras_bert_tpu.pretraining_data.manifest import Manifest
 from keras_bert_tpu.pretraining_data.parsing import batch_parser, mask_keys
 from keras_bert_tpu.pretraining_data.records import parse_lengths
 from keras_bert_tpu.pretraining_data.shard_reader import ShardTable, read_stretches, shard_table
-
-ON_DAMAGE = ("stop", "skip")
 
 # Records whose lengths are parsed in one go; their input_mask takes 4 MB at length 128.
 _LENGTHS_BATCH = 4096

@@ -38,8 +38,9 @@ MIN_UNITS = 64
 # Text times passes of a shard, which gives files of some 15 MB: large enough for a bucket's
 # throughput, and the input pipeline holds two or three windows of 8 files in memory.
 SHARD_CHARACTERS = 8_000_000
-# More files make the preparation's second half slow, as each takes a little of every unit.
-MAX_SHARDS = 1024
+# More files make the preparation's second half slow, as each takes a little of every unit. Past 32
+# billion characters times passes, shards grow instead, and with them what a worker has in memory.
+MAX_SHARDS = 4096
 
 
 class Unit(NamedTuple):
@@ -163,6 +164,11 @@ def plan_corpora(
     Raises:
         InputError: If a text cannot be read, or a split of a corpus has too few documents.
     """
+    if config.validation_rate > 0.5:
+        raise InputError(
+            f"validation_rate must be at most 0.5, which holds out one document of two. Received: "
+            f"{config.validation_rate}."
+        )
     hygiene = Hygiene(config)
     counts: list[CorpusCounts] = []
     blocks: list[dict[str, list[int]]] = []
@@ -170,6 +176,7 @@ def plan_corpora(
         for number, corpus in enumerate(corpora):
             corpus_counts, corpus_blocks = _count_corpus(number, corpus, config, hygiene, bar)
             _check_documents(corpus, corpus_counts, config)
+            _check_passes(number, corpus, len(corpus_blocks[TRAIN]), config)
             counts.append(corpus_counts)
             blocks.append(corpus_blocks)
     units = _make_units(corpora, blocks, config)
@@ -374,6 +381,18 @@ def _check_documents(corpus: Corpus, counts: CorpusCounts, config: DataConfig) -
     )
 
 
+def _check_passes(number: int, corpus: Corpus, blocks: int, config: DataConfig) -> None:
+    passes = (passes_of(config, corpus.weight, TRAIN, number, block) for block in range(blocks))
+    if not any(passes):
+        raise InputError(
+            f"No example would come from the corpus {corpus.name}: with weight {corpus.weight:g} "
+            f"and dupe_factor={config.dupe_factor}, a share of "
+            f"{corpus.weight * config.dupe_factor:g} of its {blocks} block(s) of "
+            f"{config.block_documents} documents is drawn, which came to none; raise its weight or "
+            f"dupe_factor, or leave it out."
+        )
+
+
 def _rate_text(group_size: int) -> str:
     """The shortest decimal number whose rate makes groups of that size."""
     for digits in range(1, 17):
@@ -383,9 +402,13 @@ def _rate_text(group_size: int) -> str:
     return text
 
 
-def changed_while_read(corpus: Corpus) -> InputError:
+class ChangedTextError(InputError):
+    """A text does not hold the documents that were counted."""
+
+
+def changed_while_read(corpus: Corpus) -> ChangedTextError:
     """The error to raise when a text does not hold the documents that were counted."""
-    return InputError(
+    return ChangedTextError(
         f"The text of the corpus {corpus.name} changed while it was read: it does not hold the "
         f"documents that were counted at first; start again, with --overwrite, when nothing writes "
         f"to it."

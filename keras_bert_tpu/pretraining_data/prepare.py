@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from keras_bert_tpu.config import DataConfig, InputError
 from keras_bert_tpu.pretraining_data import documents, spill
 from keras_bert_tpu.pretraining_data.corpora import find_corpora
-from keras_bert_tpu.pretraining_data.examples import ExampleMaker
+from keras_bert_tpu.pretraining_data.examples import ExampleBatch, ExampleMaker
 from keras_bert_tpu.pretraining_data.manifest import (
     VOCABULARY_FILE,
     CorpusEntry,
@@ -31,9 +31,9 @@ from keras_bert_tpu.pretraining_data.manifest import (
     Manifest,
     Shard,
 )
-from keras_bert_tpu.pretraining_data.plan import CorpusPlan, read_units
+from keras_bert_tpu.pretraining_data.plan import ChangedTextError, CorpusPlan, read_units
 from keras_bert_tpu.pretraining_data.records import shard_name, write_shard
-from keras_bert_tpu.pretraining_data.work_folder import WorkFolder
+from keras_bert_tpu.pretraining_data.work_folder import WorkFolder, unwritable_told
 from keras_bert_tpu.text.vocabulary import Vocabulary
 
 _Task = TypeVar("_Task")
@@ -75,8 +75,8 @@ def prepare(
             `config.dupe_factor`. None given is 1 for all.
         tfds_folder: str. Local or gs:// folder of those sets. Empty takes the variable
             TFDS_DATA_DIR or else ~/tensorflow_datasets.
-        work_folder: str or None. Folder, of this preparation alone, for about as many bytes as the
-            records have. None takes `unfinished` in a local output folder, else one in the
+        work_folder: str or None. Folder in which a folder of this preparation alone is made, for
+            about as many bytes as the records have. None takes a local output folder, else the
             machine's folder for temporary files.
 
     Returns:
@@ -95,22 +95,21 @@ def prepare(
     maker = ExampleMaker(vocabulary, config)
     corpora = find_corpora(input, tfds, weights, tfds_folder)
     work = WorkFolder(output, work_folder, config, vocabulary, corpora)
-    try:
+    with unwritable_told(output, work.folder):
         plan = work.begin(overwrite, progress)
         vocabulary.save(tf.io.gfile.join(output, VOCABULARY_FILE))
-        counts = _make_units(plan, maker, work, workers, progress)
+        try:
+            counts = _make_units(plan, maker, work, workers, progress)
+        except ChangedTextError:
+            work.end()  # The plan is of another text.
+            raise
         shards = _make_shards(plan, work, workers, progress)
-    except tf.errors.OpError as error:
-        raise InputError(
-            f"{output} or {work.folder} cannot be written to: {error.message}; see that there is "
-            f"space and permission, and run again, which goes on where this ended."
-        ) from error
-    manifest = make_manifest(output, plan, vocabulary, counts, shards)
-    if not manifest.num_examples:
-        work.clear()
-        raise no_example(plan)
-    manifest.save()
-    work.end()
+        manifest = make_manifest(output, plan, vocabulary, counts, shards)
+        if not manifest.num_examples:
+            work.clear()
+            raise no_example(plan)
+        manifest.save()
+        work.end()
     return manifest
 
 
@@ -118,17 +117,29 @@ def _make_units(
     plan: CorpusPlan, maker: ExampleMaker, work: WorkFolder, workers: int, progress: bool
 ) -> dict[str, Counts]:
     """Makes the unit files that are missing; returns the counts of each split."""
-    counts = {number: work.unit_counts(number) for number in range(len(plan.units))}
-    done = {number for number, found in counts.items() if found is not None}
+    counts = {}
+    for number in range(len(plan.units)):
+        found = work.unit(number)
+        if found is not None:
+            _, counts[number] = found
+    done = set(counts)
 
     def make(
         task: tuple[int, list[documents.Block]], should_stop: Callable[[], bool]
     ) -> tuple[int, Counts]:
         number, blocks = task
-        batches = [batch for block in blocks for batch in maker.make(block, should_stop)]
-        spill.write_unit(work.unit_file(number), batches, plan.num_shards[plan.units[number].split])
-        total = sum((batch.counts for batch in batches), Counts())
-        work.write(f"unit-{number:05d}.json", dataclasses.asdict(total))
+        total = Counts()
+
+        def batches() -> Iterator[ExampleBatch]:
+            nonlocal total
+            for block in blocks:
+                for batch in maker.make(block, should_stop):
+                    total += batch.counts
+                    yield batch
+
+        num_shards = plan.num_shards[plan.units[number].split]
+        files = spill.write_unit(work.unit_prefix(number), batches(), num_shards)
+        work.finish_unit(number, files, total)
         return number, total
 
     def size(number: int) -> int:
@@ -160,6 +171,11 @@ def _make_shards(
         (split, index) for split in documents.SPLITS for index in range(plan.num_shards[split])
     ]
 
+    files: dict[str, list[str]] = {split: [] for split in documents.SPLITS}
+    for number, unit in enumerate(plan.units):
+        own, _ = work.unit(number)
+        files[unit.split] += own
+
     def make(
         task: tuple[str, int], should_stop: Callable[[], bool]
     ) -> tuple[tuple[str, int], Shard]:
@@ -167,8 +183,7 @@ def _make_shards(
         name = shard_name(split, index, plan.num_shards[split])
         shard = work.shard(name)
         if shard is None and not should_stop():
-            units = [n for n, unit in enumerate(plan.units) if unit.split == split]
-            content = spill.read_shard([work.unit_file(number) for number in units], index)
+            content = spill.read_shard(files[split], index)
             shard = write_shard(work.output, name, content, plan.config.sequence_length)
             work.write(f"{name}.json", dataclasses.asdict(shard))
         return task, shard

@@ -172,7 +172,7 @@ def _fault(
 
 # What `_refuse` says, among what TensorFlow puts around it.
 _REFUSAL = re.compile(
-    r"\[((?:The manifest counts|The scan found) \d+ records .*on_damage=skip\.)\]", re.DOTALL
+    r"\[((?:The manifest counts|The scan found) \d+ records .*start a new run\)\.)\]", re.DOTALL
 )
 
 
@@ -194,7 +194,8 @@ def _refuse(
             ", but the file ",
             fault,
             " (records are numbered from 0): copy it again from where it was prepared, prepare the "
-            "records again, or read around the damage with on_damage=skip.",
+            "records again, or read around the damage with on_damage=skip (if that is set, the "
+            "file was changed after its scan: start a new run).",
         ]
     )
     with tf.control_dependencies([tf.debugging.Assert(False, [message])]):

@@ -1,12 +1,12 @@
 """Between units and shards: a shuffle of all examples in memory that does not grow with them.
 
-A worker writes the examples of a unit to one file, sorted by the shard that they will go to. Once
-all units are there, a shard is put together from its part of each unit's file, in the order of the
-examples' random keys. So every shard is a random sample of the whole split, and no more than a unit
-or a shard is in memory at a time.
+A worker writes the examples of a unit to files of some megabytes, each sorted by the shard that
+they will go to. Once all units are there, a shard is put together from its part of each file, in
+the order of the examples' random keys. So every shard is a random sample of the whole split, and no
+more than a file or a shard is in memory at a time.
 
     part:       uint64, its number of entries; the entries; the records end to end
-    unit file:  uint64 [shards + 1], where each shard's part begins, in bytes of the file
+    file:       uint64 [shards + 1], where each shard's part begins, in bytes of the file
                 for each shard: its part
 """
 
@@ -21,6 +21,8 @@ from keras_bert_tpu.pretraining_data.records import ShardContent
 # One for each example. Little-endian, so that another machine may put the shards together.
 _ENTRY = np.dtype([("key", "<u8"), ("document", "<u8"), ("length", "<u4"), ("bytes", "<u4")])
 _WORD = np.dtype("<u8")
+# Of records in a file of a unit, of which a worker has one in memory.
+FILE_BYTES = 64_000_000
 EMPTY_PART = np.zeros(1, _WORD).tobytes()
 
 
@@ -35,17 +37,42 @@ def shard_of(order_keys: np.ndarray, num_shards: int) -> np.ndarray:
     return (high * np.uint64(num_shards) >> np.uint64(32)).astype(np.int64)
 
 
-def write_unit(path: str, batches: Iterable[ExampleBatch], num_shards: int) -> None:
-    """Writes the examples of a unit; the file has its name only when it is whole.
+def write_unit(prefix: str, batches: Iterable[ExampleBatch], num_shards: int) -> list[str]:
+    """Writes the examples of a unit to as many files as it takes.
 
     Args:
-        path: str. Local or gs:// path.
-        batches: The examples; all of them are in memory at once.
+        prefix: str. Local or gs:// path that those of the files begin with.
+        batches: The examples; those of one file are in memory at once.
         num_shards: int. Of their split.
 
+    Returns:
+        The paths, at least one, in the order of the examples.
+
     Raises:
-        tf.errors.OpError: If the file cannot be written.
+        tf.errors.OpError: If a file cannot be written.
     """
+    paths: list[str] = []
+    collected: list[ExampleBatch] = []
+    size = 0
+
+    def write() -> None:
+        paths.append(f"{prefix}-{len(paths):03d}")
+        _write_file(paths[-1], collected, num_shards)
+        collected.clear()
+
+    for batch in batches:
+        collected.append(batch)
+        size += sum(map(len, batch.serialized))
+        if size >= FILE_BYTES:
+            write()
+            size = 0
+    if collected or not paths:
+        write()
+    return paths
+
+
+def _write_file(path: str, batches: Iterable[ExampleBatch], num_shards: int) -> None:
+    """Writes some examples of a unit; the file has its name only when it is whole."""
     table, records, ends = _sort_by_shard(batches, num_shards)
     examples = np.diff(ends, prepend=0)
     bytes_before = np.concatenate([[0], np.cumsum(table["bytes"], dtype=np.int64)])
@@ -109,8 +136,8 @@ def read_shard(unit_files: Sequence[str], shard: int) -> ShardContent:
     """Puts a shard together from its part of each unit.
 
     Args:
-        unit_files: Paths of all units of the split, in order; the order decides only between
-            examples with the same key.
+        unit_files: Paths of the files of all units of the split, in order; the order decides only
+            between examples with the same key.
         shard: int. Number of the shard.
 
     Raises:

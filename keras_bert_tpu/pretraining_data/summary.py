@@ -10,7 +10,7 @@ def summary(manifest: Manifest, seconds: float) -> str:
 
     Args:
         manifest: Manifest.
-        seconds: float. What the preparation took.
+        seconds: float. What this run of the preparation took; it may have gone on with another.
     """
     splits = [(manifest.train_counts, manifest.train)]
     titles = ["", "train"]
@@ -31,7 +31,7 @@ def summary(manifest: Manifest, seconds: float) -> str:
     )
     add("tokens", lambda c: f"{c.tokens:,}")
     add("unknown tokens", lambda c: _percent(c.unknown_tokens, c.tokens))
-    add(f"examples ({config.dupe_factor} passes)", lambda c: f"{c.examples:,}")
+    add(f"examples (dupe_factor {config.dupe_factor})", lambda c: f"{c.examples:,}")
     add(f"mean length (of {config.sequence_length})", lambda c: f"{c.mean_length:.1f}")
     add("padding", lambda c: f"{c.padding_share(config.sequence_length):.1%}")
     add("with a short target length", lambda c: _percent(c.short_examples, c.examples))
@@ -67,7 +67,7 @@ def summary(manifest: Manifest, seconds: float) -> str:
         if corpus.dropped:
             reasons = ", ".join(f"{name} {count:,}" for name, count in corpus.dropped.items())
             lines.append(f"dropped of {corpus.name}: {reasons}")
-    lines.append(f"{examples:,} examples in {seconds:.1f} s ({examples / seconds:,.0f} per second)")
+    lines.append(f"{examples:,} examples; this run took {seconds:.1f} s")
     return "\n".join(line.rstrip() for line in lines)
 
 

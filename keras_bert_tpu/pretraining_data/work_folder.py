@@ -1,10 +1,14 @@
 """The folder of a preparation that has not finished: what is done, and for which input."""
 
+import contextlib
+import dataclasses
+import fnmatch
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -13,13 +17,14 @@ from keras_bert_tpu.config import DataConfig, InputError
 from keras_bert_tpu.dataclass_yaml import to_dict
 from keras_bert_tpu.pretraining_data import documents
 from keras_bert_tpu.pretraining_data.corpora import Corpus, fingerprint
-from keras_bert_tpu.pretraining_data.manifest import MANIFEST_FILE, Counts, Shard
+from keras_bert_tpu.pretraining_data.manifest import MANIFEST_FILE, VOCABULARY_FILE, Counts, Shard
 from keras_bert_tpu.pretraining_data.plan import CorpusPlan, plan_corpora
 from keras_bert_tpu.text.sentences import splitter_version
 from keras_bert_tpu.text.vocabulary import Vocabulary
 
-# Beside local records, until they are complete.
-WORK_FOLDER = "unfinished"
+# Beside local records, until they are complete. It is removed as a whole, so its name is one that
+# nobody else gives.
+WORK_FOLDER = "kbt-prepare-unfinished"
 _PLAN_FILE = "plan.json"
 # Of the files in the work folder; one that another version left cannot be gone on with.
 _WORK_VERSION = 1
@@ -28,29 +33,37 @@ _WORK_VERSION = 1
 class WorkFolder:
     """The folder of what is not finished yet, and what it says of itself.
 
+    Args:
+        output: str. Local or gs:// folder of the records.
+        parent: str or None. Local or gs:// folder in which it shall be. None takes a local output
+            folder, or else the machine's folder for temporary files.
+        config: DataConfig.
+        vocabulary: Vocabulary.
+        corpora: tuple of Corpus.
+
     Attributes:
         output: str. Local or gs:// folder of the records.
-        folder: str. Local or gs:// folder of what they are made from.
+        folder: str. Local or gs:// folder of what they are made from, and of nothing else.
     """
 
     def __init__(
         self,
         output: str,
-        folder: str | None,
+        parent: str | None,
         config: DataConfig,
         vocabulary: Vocabulary,
         corpora: tuple[Corpus, ...],
     ):
         self.output = output
-        self.folder = folder or _default_work_folder(output)
+        self.folder = _folder_in(parent, output)
         self._config = config
+        self._vocabulary = vocabulary
         self._corpora = corpora
         # Through JSON, as it will be compared with what was read from there.
         self._identity = json.loads(
             json.dumps(
                 {
                     "version": _WORK_VERSION,
-                    "output": output,
                     "settings": to_dict(config),
                     "vocabulary": vocabulary.sha256,
                     "sentences": splitter_version(),
@@ -62,26 +75,42 @@ class WorkFolder:
     def begin(self, overwrite: bool, progress: bool) -> CorpusPlan:
         """Checks both folders, and returns the plan that is there or makes one.
 
+        A preparation of the very same is gone on with, whether or not the records are overwritten.
+
         Raises:
             InputError: If the output holds records, or those of another preparation were begun.
+            tf.errors.OpError: If one of the folders cannot be written to.
         """
         earlier = earlier_files(self.output)
-        begun = None if overwrite else self._read(_PLAN_FILE)
         has_manifest = bool(earlier) and os.path.basename(earlier[0]) == MANIFEST_FILE
-        if earlier and not overwrite and (has_manifest or begun is None):
+        if has_manifest and not overwrite:
             raise already_prepared(self.output, earlier)
+        begun = None if has_manifest else self._read_plan(overwrite)
         if begun is not None:
             different = _first_difference(begun["identity"], self._identity)
-            if different:
+            if not different:
+                return CorpusPlan.from_json(begun["plan"], self._corpora, self._config)
+            if not overwrite:
                 raise InputError(
                     f"{self.folder!r} holds a preparation that did not finish and that differs in "
                     f"{different}; give the same again to go on with it, or start afresh with "
                     f"--overwrite."
                 )
-            return CorpusPlan.from_json(begun["plan"], self._corpora, self._config)
-        plan = plan_corpora(self._corpora, self._config, progress)
+        if not overwrite:
+            if earlier:
+                raise already_prepared(self.output, earlier)
+            check_vocabulary_file(self.output, self._vocabulary)
+        is_new, is_first = (not tf.io.gfile.isdir(f) for f in (self.output, self.folder))
+        self._try_to_write()
+        try:
+            plan = plan_corpora(self._corpora, self._config, progress)
+        except BaseException:
+            if is_first:
+                self.end()
+            if is_new:
+                tf.io.gfile.rmtree(self.output)
+            raise
         self.clear()
-        tf.io.gfile.makedirs(self.output)
         tf.io.gfile.makedirs(self.folder)
         self.write(_PLAN_FILE, {"identity": self._identity, "plan": plan.to_json()})
         return plan
@@ -101,14 +130,27 @@ class WorkFolder:
                 tf.io.gfile.remove(self._path(_PLAN_FILE))
             tf.io.gfile.rmtree(self.folder)
 
-    def unit_file(self, unit: int) -> str:
-        """Path of a unit's examples."""
-        return self._path(f"unit-{unit:05d}")
+    def unit_prefix(self, unit: int) -> str:
+        """How the paths of the files of a unit's examples begin."""
+        return self._path(_unit_name(unit))
 
-    def unit_counts(self, unit: int) -> Counts | None:
-        """The counts of a unit whose file is there, or None."""
-        values = self._read(f"unit-{unit:05d}.json")
-        return None if values is None else Counts(**values)
+    def finish_unit(self, unit: int, files: Sequence[str], counts: Counts) -> None:
+        """Notes that the examples of a unit are there."""
+        sizes = {os.path.basename(path): int(tf.io.gfile.stat(path).length) for path in files}
+        self.write(
+            f"{_unit_name(unit)}.json", {"files": sizes, "counts": dataclasses.asdict(counts)}
+        )
+
+    def unit(self, unit: int) -> tuple[list[str], Counts] | None:
+        """The files and counts of a unit that is there, or None."""
+        values = self._read(f"{_unit_name(unit)}.json")
+        if values is None:
+            return None
+        files = [self._path(name) for name in values["files"]]
+        for path, size in zip(files, values["files"].values(), strict=True):
+            if not tf.io.gfile.exists(path) or tf.io.gfile.stat(path).length != size:
+                return None
+        return files, Counts(**values["counts"])
 
     def shard(self, name: str) -> Shard | None:
         """The entry of a shard that is complete, or None."""
@@ -127,6 +169,26 @@ class WorkFolder:
             file.write(json.dumps(values))
         tf.io.gfile.rename(f"{path}.partial", path, overwrite=True)
 
+    def _read_plan(self, overwrite: bool) -> Any:
+        try:
+            return self._read(_PLAN_FILE)
+        except ValueError as error:
+            if overwrite:
+                return None
+            raise InputError(
+                f"{self._path(_PLAN_FILE)} of a preparation that did not finish cannot be read "
+                f"({error}); start afresh with --overwrite."
+            ) from error
+
+    def _try_to_write(self) -> None:
+        """Finds out before the text is read, which may take hours, whether there is a place."""
+        for folder in (self.output, self.folder):
+            path = tf.io.gfile.join(folder, "kbt-prepare-probe")
+            tf.io.gfile.makedirs(folder)
+            with tf.io.gfile.GFile(path, "w") as file:
+                file.write("A file to see whether this folder can be written to.")
+            tf.io.gfile.remove(path)
+
     def _read(self, name: str) -> Any:
         try:
             with tf.io.gfile.GFile(self._path(name), "r") as file:
@@ -142,29 +204,83 @@ def earlier_files(output: str) -> list[str]:
     """Records and manifest of an earlier preparation, the manifest first.
 
     Raises:
-        InputError: If the output is a file.
+        InputError: If no output is named, or it is a file.
     """
-    patterns = [MANIFEST_FILE] + [f"{split}-*-of-*.tfrecord*" for split in documents.SPLITS]
+    if not output:
+        raise InputError("The output is empty; name a folder for the records.")
     if tf.io.gfile.exists(output) and not tf.io.gfile.isdir(output):
         raise InputError(f"The output {output!r} is a file; name a folder.")
     if not tf.io.gfile.isdir(output):
         return []
-    return [path for name in patterns for path in tf.io.gfile.glob(tf.io.gfile.join(output, name))]
+    # Not a pattern for the path, in which characters of the folder's name would mean something.
+    names = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(output))
+    patterns = [MANIFEST_FILE] + [f"{split}-*-of-*.tfrecord*" for split in documents.SPLITS]
+    return [
+        tf.io.gfile.join(output, name)
+        for pattern in patterns
+        for name in fnmatch.filter(names, pattern)
+    ]
 
 
 def already_prepared(output: str, earlier: Sequence[str]) -> InputError:
     """The error to raise when a folder holds records, some of which are named."""
+    first, others = os.path.basename(earlier[0]), len(earlier) - 1
+    if first != MANIFEST_FILE:
+        return InputError(
+            f"{output!r} holds records without a manifest ({first} and {others} more files), of a "
+            f"preparation that did not finish; give its command again, with the same "
+            f"--work_folder, to go on with it, name another folder, or replace them with "
+            f"--overwrite."
+        )
     return InputError(
-        f"{output!r} already holds records ({os.path.basename(earlier[0])} and "
-        f"{len(earlier) - 1} more files); name another folder, or replace them with --overwrite."
+        f"{output!r} already holds records ({first} and {others} more files); name another folder, "
+        f"or replace them with --overwrite."
     )
 
 
-def _default_work_folder(output: str) -> str:
-    if "://" not in output:
+def check_vocabulary_file(output: str, vocabulary: Vocabulary) -> None:
+    """Makes sure that no other file is lost to the vocabulary that goes beside the records.
+
+    Raises:
+        InputError: If the folder holds a `vocab.txt` that is not this vocabulary.
+    """
+    path = tf.io.gfile.join(output, VOCABULARY_FILE)
+    if not tf.io.gfile.exists(path):
+        return
+    try:
+        is_same = Vocabulary.load(path).sha256 == vocabulary.sha256
+    except InputError:
+        is_same = False
+    if not is_same:
+        raise InputError(
+            f"{path} is there and is not the vocabulary that was given, which would take its "
+            f"place; name another folder, or replace it with --overwrite."
+        )
+
+
+@contextlib.contextmanager
+def unwritable_told(*folders: str) -> Iterator[None]:
+    """Turns a failure to write into an InputError that names the folders."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise InputError(
+            f"{' or '.join(folders)} cannot be written to: {error.message}; see that there is "
+            f"space and permission, and run again, which goes on where this ended."
+        ) from error
+
+
+def _folder_in(parent: str | None, output: str) -> str:
+    is_local = "://" not in output
+    if parent is None and is_local:
         return os.path.join(output, WORK_FOLDER)
-    name = hashlib.sha256(output.encode("utf-8")).hexdigest()[:12]
-    return os.path.join(tempfile.gettempdir(), f"kbt-prepare-{name}")
+    full = os.path.abspath(output) if is_local else output.rstrip("/")
+    name = hashlib.sha256(full.encode("utf-8")).hexdigest()[:12]
+    return tf.io.gfile.join(parent or tempfile.gettempdir(), f"kbt-prepare-{name}")
+
+
+def _unit_name(unit: int) -> str:
+    return f"unit-{unit:05d}"
 
 
 def _first_difference(before: Any, now: Any, name: str = "") -> str:
@@ -180,4 +296,8 @@ def _first_difference(before: Any, now: Any, name: str = "") -> str:
             if found := _first_difference(*values, f"{name}.{place}"):
                 return found
         return ""
-    return "" if before == now else f"{name} ({before!r} then, {now!r} now)"
+    return "" if before == now else f"{name} ({_short(before)} then, {_short(now)} now)"
+
+
+def _short(value: Any) -> str:
+    return textwrap.shorten(repr(value), 200, placeholder=" ...")

@@ -42,7 +42,7 @@ def run(
         sys.exit(0)
     define_flags(flags.FLAGS)
     # Or else absl takes all that follows a value without a name for such values, too.
-    flags.FLAGS.set_gnu_getopt(argument is not None)
+    flags.FLAGS.set_gnu_getopt(True)
 
     def checked(arguments: list[str]) -> None:
         try:
@@ -56,8 +56,14 @@ def run(
                     f"{program} --help."
                 )
             main()
+            sys.stdout.flush()
         except InputError as error:
             _fail(program, str(error))
+        except BrokenPipeError:
+            # Who reads the output, `head` for example, has seen enough. What is still to be written
+            # when the program ends goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
         except KeyboardInterrupt:
             print(f"{program}: interrupted.", file=sys.stderr)
             sys.exit(130)
@@ -67,7 +73,7 @@ def run(
             end = argv.index("--")
             argv, behind = argv[:end], argv[end + 1 :]
             arguments = _parse(program, argv)
-            setattr(flags.FLAGS, rest, behind)
+            setattr(flags.FLAGS, rest, [*flags.FLAGS[rest].value, *behind])
             return arguments
         return _parse(program, argv)
 

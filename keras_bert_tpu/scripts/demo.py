@@ -45,6 +45,8 @@ def main() -> None:
 
     began = time.perf_counter()
     output = flags.FLAGS.output
+    if os.path.isfile(output):
+        raise InputError(f"The output {output} is a file; name a folder for the demo.")
     if os.path.isdir(output) and os.listdir(output):
         raise InputError(f"The folder {output} is not empty; name a new one for the demo.")
     sample = importlib.resources.files("keras_bert_tpu.sample")

@@ -98,6 +98,7 @@ def main() -> None:
     from keras_bert_tpu.pretraining_data.inspection.report import inspect_records
     from keras_bert_tpu.pretraining_data.inspection.text import show_examples, table
     from keras_bert_tpu.pretraining_data.manifest import Manifest
+    from keras_bert_tpu.text.files import check_writable
 
     # Nothing here is for an accelerator, which may be in use by a training run.
     tf.config.set_visible_devices([], "GPU")
@@ -105,6 +106,8 @@ def main() -> None:
     if values.verify:
         _verify(values.data, values.json)
         return
+    if values.picture is not None:
+        check_writable(values.picture)
     manifest = Manifest.load(values.data)
     # Before the counting, which may take long.
     if values.examples and not values.json:

@@ -156,6 +156,14 @@ def main() -> None:
         DataConfig,
         {field.name: values[field.name].value for field in dataclasses.fields(DataConfig)},
     )
+    for name, is_idle, why in (
+        ("random_next_rate", config.objective == "mlm", "--objective=mlm has no second sentence"),
+        ("near_threshold", config.duplicates != "near", "it is for --duplicates=near"),
+        ("replacement", not config.whole_word_mask, "without --whole_word_mask pieces are alone"),
+        ("tfds_folder", not values.tfds, "no --tfds is given"),
+    ):
+        if is_idle and values[name].present:
+            raise InputError(f"--{name} would have no effect, as {why}; leave it out.")
     start = time.perf_counter()
     settings = {
         "tfds": values.tfds,

@@ -56,12 +56,16 @@ def main() -> None:
         raise InputError(
             "Give either --output, to learn a vocabulary, or --check, to check an existing one."
         )
+    for name in ("vocab_size", "overwrite"):
+        if values.check is not None and values[name].present:
+            raise InputError(f"--{name} is for learning, not for --check; leave it out.")
     if values.output is not None and not (values.input or values.tfds):
         raise InputError("--input or --tfds is missing; name the text to learn from.")
 
     # Here, because importing TensorFlow takes seconds that --help should not.
     import tensorflow as tf
 
+    from keras_bert_tpu.text.files import check_writable
     from keras_bert_tpu.text.vocabulary import Vocabulary, learn_from_counts
 
     # Nothing here is for an accelerator, which may be in use by a training run.
@@ -77,6 +81,7 @@ def main() -> None:
         raise InputError(
             f"{values.output} exists already; give another --output, or --overwrite to replace it."
         )
+    check_writable(values.output)
     word_counts = _count_words(values)
     vocabulary = learn_from_counts(word_counts, values.vocab_size)
     vocabulary.save(values.output)

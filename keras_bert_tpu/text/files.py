@@ -1,5 +1,6 @@
 """Text files as lines of bytes: plain or gzip, local or gs://, in constant memory."""
 
+import os
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,6 +14,15 @@ _PIECE_BYTES = 1 << 20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # zlib's code for "a gzip header and trailer, the largest window": 16 + 15.
 _GZIP_WINDOW_BITS = 31
+# How files begin that are taken for text by mistake.
+_MAGIC = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "Zstandard",
+    b"PK\x03\x04": "zip",
+    b"PAR1": "Parquet",
+}
 
 
 def expand_globs(patterns: str | Sequence[str]) -> list[str]:
@@ -44,7 +54,7 @@ def expand_globs(patterns: str | Sequence[str]) -> list[str]:
                 f"No file matches {name!r}; check the path, and quote patterns so that the shell "
                 f"does not expand them."
             )
-        paths.update(found)
+        paths.update(path if "://" in path else os.path.normpath(path) for path in found)
     return sorted(paths)
 
 
@@ -62,12 +72,14 @@ def read_lines(path: str) -> Iterator[bytes]:
         bytes. A line without its end. A last line without an end counts as a line.
 
     Raises:
-        InputError: If the file does not exist or cannot be read to its end, or is not whole or not
-            gzip though named `.gz`.
+        InputError: If the file does not exist or cannot be read to its end, is not whole or not
+            gzip though named `.gz`, or is compressed though not named so.
     """
     pieces = _read_pieces(path)
     if path.lower().endswith(".gz"):
         pieces = _decompress(pieces, path)
+    else:
+        pieces = _refuse_archives(pieces, path)
     unfinished: list[bytes] = []
     is_first = True
     for piece in pieces:
@@ -80,6 +92,41 @@ def read_lines(path: str) -> Iterator[bytes]:
     last = b"".join(unfinished)
     if last:
         yield _clean_line(last, is_first)
+
+
+def check_gzip(path: str) -> None:
+    """Reads a gzip file to its end.
+
+    Args:
+        path: str. Local or gs:// path.
+
+    Raises:
+        InputError: If it is not whole and sound gzip data, or cannot be read.
+    """
+    for _ in _decompress(_read_pieces(path), path):
+        pass
+
+
+def check_writable(path: str) -> None:
+    """Makes sure, before work starts, that a file can be written.
+
+    Args:
+        path: str. Local or gs:// path; missing local folders are made.
+
+    Raises:
+        InputError: If the path is empty or a folder, or nothing can be written beside it.
+    """
+    if not path or tf.io.gfile.isdir(path):
+        raise InputError(f"The output {path!r} is not the path of a file; name a file.")
+    probe = f"{path}.probe"
+    try:
+        if folder := path.rpartition("/")[0]:
+            tf.io.gfile.makedirs(folder)
+        with tf.io.gfile.GFile(probe, "w") as file:
+            file.write("A file to see whether this folder can be written to.")
+        tf.io.gfile.remove(probe)
+    except tf.errors.OpError as error:
+        raise InputError(f"{path!r} cannot be written: {error.message}") from error
 
 
 def describe_file(path: str) -> dict[str, Any]:
@@ -104,7 +151,9 @@ def describe_file(path: str) -> dict[str, Any]:
     if found.is_directory:
         raise InputError(_folder_message(path))
     facts = {"path": path, "bytes": int(found.length)}
-    if found.mtime_nsec > 0:
+    if "://" not in path:
+        facts["modified_ns"] = os.stat(path).st_mtime_ns  # TensorFlow's has whole seconds only.
+    elif found.mtime_nsec > 0:
         facts["modified_ns"] = int(found.mtime_nsec)
     return facts
 
@@ -142,6 +191,21 @@ def _read_pieces(path: str) -> Iterator[bytes]:
         raise InputError(_folder_message(path)) from error
     except tf.errors.OpError as error:  # No permission; a bucket that stops answering.
         raise InputError(f"{path!r} cannot be read to its end: {error.message}") from error
+
+
+def _refuse_archives(pieces: Iterator[bytes], path: str) -> Iterator[bytes]:
+    """Passes on what does not begin as a compressed file does, which would pass for odd text."""
+    for number, piece in enumerate(pieces):
+        if number == 0:
+            for magic, kind in _MAGIC.items():
+                if piece.startswith(magic):
+                    advice = (
+                        "give it a name that ends with .gz"
+                        if kind == "gzip"
+                        else "unpack it, or compress it with gzip"
+                    )
+                    raise InputError(f"{path!r} is not text but {kind} data; {advice}.")
+        yield piece
 
 
 def _decompress(pieces: Iterator[bytes], path: str) -> Iterator[bytes]:

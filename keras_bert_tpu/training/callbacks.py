@@ -160,6 +160,8 @@ class Progress(keras.callbacks.Callback):
             self._bar.close()
 
     def _restart_clock(self) -> None:
+        self.model.take_length()
+        self.model.take_input_wait()
         self._counted_from, self._clock = self.step, time.perf_counter()
 
     def _record(self, logs: Mapping[str, float]) -> None:
@@ -170,7 +172,7 @@ class Progress(keras.callbacks.Callback):
         values |= {
             "learning_rate": self._learning_rate(self.step),
             "sequences_per_second": sequences,
-            "tokens_per_second": sequences * self._phase.sequence_length,
+            "tokens_per_second": self.model.take_length() * self._phase.batch_size / seconds,
             "input_wait_share": min(self.model.take_input_wait() / seconds, 1.0),
         }
         self._log.write("train", self.step, values)

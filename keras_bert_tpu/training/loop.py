@@ -75,7 +75,7 @@ def pretrain(
 
     Raises:
         InputError: Before the first step, if the records, the config, the folder and the replicas
-            do not fit together; later, if a record that is read is damaged.
+            do not fit together; later, if records that are read are damaged, gone or replaced.
 
     Example:
         config = PretrainingConfig.from_yaml("gcs_configs/mini_cpu.yaml")
@@ -84,7 +84,9 @@ def pretrain(
     """
     strategy = strategy or tf.distribute.get_strategy()
     folders = [data if p.data == "." else posixpath.join(data, p.data) for p in config.phases]
-    manifests = [Manifest.load(folder) for folder in folders]
+    # Shards that are missing count as damage, see `damage`.
+    can_miss = config.on_damage == "skip"
+    manifests = [Manifest.load(folder, check_shards=not can_miss) for folder in folders]
     _check(config, manifests, strategy)
     # At the end of the run it goes with the model.
     vocabulary = manifests[-1].load_vocabulary()
@@ -162,9 +164,12 @@ def pretrain(
                 break
         saver.save()
         run_callbacks.close()
-    except tf.errors.InvalidArgumentError as error:
+    except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
         if message := damage_message(error):
             raise InputError(message) from error
+        if isinstance(error, tf.errors.NotFoundError):
+            reason = error.message.splitlines()[0]
+            raise InputError(f"A file of the records or of the run is gone: {reason}") from error
         raise
     finally:
         progress.close()

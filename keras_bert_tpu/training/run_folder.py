@@ -33,6 +33,8 @@ def claim(output: str, config: PretrainingConfig, manifests: Sequence[str]) -> N
     Raises:
         InputError: If the folder holds another run, naming the first setting that differs.
     """
+    if not output or (tf.io.gfile.exists(output) and not tf.io.gfile.isdir(output)):
+        raise InputError(f"The output {output!r} is not a folder; name one for this run alone.")
     path = posixpath.join(output, RUN)
     settings = to_dict(config)
     values = {
@@ -69,14 +71,29 @@ def scans_for(
     Raises:
         InputError: If the scans in the folder are not those of these shards.
     """
-    if config.on_damage == "stop":
-        return [None] * len(manifests)
     path = posixpath.join(output, DAMAGE)
-    if tf.io.gfile.exists(path):
-        return [ShardScan.from_dict(values) for values in _parse(path)["phases"]]
+    is_known = tf.io.gfile.exists(path)
+    if config.on_damage == "stop":
+        if is_known:
+            raise InputError(
+                f"{output} holds a run that goes around the damaged records of {DAMAGE}, which its "
+                f"order depends on; set on_damage=skip and max_skipped as they were."
+            )
+        return [None] * len(manifests)
+    if is_known:
+        phases = _parse(path).get("phases", ())
+        if len(phases) != len(manifests):
+            raise InputError(
+                f"{path} does not describe the {len(manifests)} phases of this run; choose another "
+                f"output folder."
+            )
+        return [ShardScan.from_dict(values) for values in phases]
     # Phases often share a folder.
     scans = {m.directory: scan_shards(m) for m in {m.directory: m for m in manifests}.values()}
     found = [scans[manifest.directory] for manifest in manifests]
+    for manifest, scan in zip(manifests, found, strict=True):
+        for split in scan.splits:  # What is not taken must not be kept: it may be repaired.
+            scan.check(manifest, [split], config.max_skipped)
     values = {"format_version": FORMAT_VERSION, "phases": [scan.to_dict() for scan in found]}
     write_atomically(path, json.dumps(values, indent=2).encode())
     return found

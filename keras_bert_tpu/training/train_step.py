@@ -43,6 +43,7 @@ class PretrainingStep(keras.Model):
         # Lengths that the batches of this phase may have; none if all have the same.
         self.length_buckets: tuple[int, ...] = ()
         self.input_waits: list[tf.Tensor] = []
+        self.lengths: list[tf.Tensor] = []
         self._mlm_loss, self._mlm_accuracy = Ratio("mlm_loss"), Ratio("mlm_accuracy")
         self._nsp_loss, self._nsp_accuracy = Ratio("nsp_loss"), Ratio("nsp_accuracy")
         self._gradient_norm = Ratio("gradient_norm")
@@ -129,23 +130,27 @@ class PretrainingStep(keras.Model):
         @tf.function
         def run_steps(
             iterator: Any, length_buckets: tuple[int, ...]
-        ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
             waited = tf.constant(0.0, tf.float64)
+            length = tf.constant(0, tf.int64)
             for _ in tf.range(self.steps_per_execution):
                 began = tf.timestamp()
                 with tf.control_dependencies([began]):
                     batch = iterator.get_next()
                 with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
                     waited += tf.timestamp() - began
+                (token_ids, *_) = strategy.experimental_local_results(batch["token_ids"])
+                length += tf.shape(token_ids, tf.int64)[1]
                 if length_buckets:
                     _run_in_bucket(strategy, step, batch, length_buckets)
                 else:
                     strategy.run(step, args=(batch,))
-            return self.get_metrics_result(), waited
+            return self.get_metrics_result(), waited, length
 
         def train_function(iterator: Any) -> dict[str, tf.Tensor]:
-            logs, waited = run_steps(iterator, self.length_buckets)
+            logs, waited, length = run_steps(iterator, self.length_buckets)
             self.input_waits.append(waited)
+            self.lengths.append(length)
             return logs
 
         self.train_function = train_function
@@ -155,6 +160,12 @@ class PretrainingStep(keras.Model):
         seconds = float(sum(float(waited) for waited in self.input_waits))
         self.input_waits.clear()
         return seconds
+
+    def take_length(self) -> int:
+        """Returns the lengths of the batches of the steps since the last call, added up."""
+        length = sum(int(length) for length in self.lengths)
+        self.lengths.clear()
+        return length
 
     def _dropout_seed(self, replicas: tf.distribute.ReplicaContext) -> tf.Tensor:
         step = tf.cast(self.optimizer.iterations, tf.int64)
@@ -186,6 +197,8 @@ def _run_in_bucket(
     length_buckets: tuple[int, ...],
 ) -> None:
     """Runs a step on a batch that has one of several lengths, each of them static in its branch."""
+    # Or else a TPUStrategy pads the dimension, of which only the branches know the length.
+    options = tf.distribute.RunOptions(experimental_enable_dynamic_batch_size=False)
 
     def branch(length: int) -> Callable[[], tf.Tensor]:
         def step_of_length(data: Mapping[str, tf.Tensor]) -> None:
@@ -199,7 +212,7 @@ def _run_in_bucket(
             )
 
         def run() -> tf.Tensor:
-            strategy.run(step_of_length, args=(batch,))
+            strategy.run(step_of_length, args=(batch,), options=options)
             return tf.constant(length)
 
         return run

@@ -19,6 +19,7 @@ from keras_bert_tpu.pretraining_data.examples import ExampleMaker
 from keras_bert_tpu.pretraining_data.manifest import Counts
 from keras_bert_tpu.pretraining_data.plan import plan_corpora, read_units
 from keras_bert_tpu.pretraining_data.prepare import prepare
+from keras_bert_tpu.pretraining_data.work_folder import WORK_FOLDER
 from keras_bert_tpu.text.vocabulary import Vocabulary
 
 needs_beam = pytest.mark.skipif(
@@ -353,11 +354,11 @@ class TestErrors:
         ]
 
     def test_a_preparation_that_did_not_finish_is_in_the_way(self, call, tmp_path):
-        (tmp_path / "out" / "unfinished").mkdir(parents=True)
+        (tmp_path / "out" / WORK_FOLDER).mkdir(parents=True)
         with pytest.raises(InputError, match="did not finish.*--overwrite"):
             call()
         assert call(overwrite=True).num_examples
-        assert not (tmp_path / "out" / "unfinished").exists()
+        assert not (tmp_path / "out" / WORK_FOLDER).exists()
 
     def test_text_that_changed_is_told_in_one_sentence_without_a_manifest(
         self, call, tmp_path, monkeypatch

@@ -1,6 +1,7 @@
 import gzip
 import json
 import os
+import shutil
 import sys
 import tracemalloc
 
@@ -395,7 +396,10 @@ def test_the_fingerprint_of_a_data_set(data_dir):
         ("tiny_pages/en:9.9.9", r"cannot load 'tiny_pages/en:9.9.9' \(.*9.9.9"),
         ("no name", r"cannot load 'no name' \("),
         ("tiny_pages/away", r"'tiny_pages/away' is not prepared, .* failed \(no route to host\); "),
-        ("tiny_pages/away", r"in {data_dir}; another folder .* data_dir or .* TFDS_DATA_DIR\.$"),
+        (
+            "tiny_pages/away",
+            r"in {data_dir}; another .* --tfds_folder or .* TFDS_DATA_DIR\.$",
+        ),
         ("tiny_pages@dev", r"has no split 'dev'; it has (train, test|test, train), and slices"),
         ("tiny_pages@train[:x]", r"has no split 'train\[:x\]'; it has"),
     ],
@@ -408,8 +412,19 @@ def test_a_data_set_that_cannot_be_had_is_an_input_error(data_dir, name, message
         assert "\n" not in str(caught.value)
 
 
+def test_a_damaged_data_set_is_named(data_dir, tmp_path):
+    shutil.copytree(data_dir, tmp_path / "sets")
+    (path, *_) = sorted((tmp_path / "sets" / "tiny_pages" / "en" / "1.2.3").glob("*train*"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    (corpus,) = find_corpora(None, ["tiny_pages"], data_dir=str(tmp_path / "sets"))
+    with pytest.raises(InputError, match="'tiny_pages' cannot be read to its end .*corrupted"):
+        list(read_documents(corpus))
+
+
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     (corpus,) = find_corpora(None, ["c4"])
-    with pytest.raises(InputError, match=r'pip install "keras_bert_tpu\[tfds\]"'):
+    with pytest.raises(InputError, match="pip install tensorflow-datasets"):
         fingerprint(corpus)

@@ -170,7 +170,7 @@ class TestTooFewDocuments:
         ("documents", "rate", "suggestion"),
         # Half of the documents make a group, so that there are two whole ones: 51 // 2 = 25 and
         # 1 / 25 = 0.04; 1 / 53 = 0.01887, of which 0.02 gives groups of 50 and 0.019 of 53.
-        [(51, 0.01, "0.04"), (107, 0.01, "0.019"), (4, 0.01, "0.5"), (51, 0.9, "0.5")],
+        [(51, 0.01, "0.04"), (107, 0.01, "0.019"), (4, 0.01, "0.5")],
     )
     def test_the_message_names_a_rate_that_does(self, tmp_path, documents, rate, suggestion):
         with pytest.raises(InputError, match=f"set validation_rate to {suggestion} or"):

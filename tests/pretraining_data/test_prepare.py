@@ -1,4 +1,5 @@
 import collections
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -16,7 +17,7 @@ import tensorflow as tf
 
 import keras_bert_tpu
 from keras_bert_tpu.config import DataConfig, InputError
-from keras_bert_tpu.pretraining_data import documents, plan, spill
+from keras_bert_tpu.pretraining_data import documents, plan, spill, work_folder
 from keras_bert_tpu.pretraining_data import prepare as prepare_module
 from keras_bert_tpu.pretraining_data.corpora import find_corpora, read_documents
 from keras_bert_tpu.pretraining_data.manifest import CorpusEntry, Counts, Manifest, Shard
@@ -24,6 +25,7 @@ from keras_bert_tpu.pretraining_data.prepare import prepare
 from keras_bert_tpu.pretraining_data.records import parse_examples
 from keras_bert_tpu.pretraining_data.sentence_pairs import TokenBlock, make_pairs
 from keras_bert_tpu.pretraining_data.summary import summary
+from keras_bert_tpu.pretraining_data.work_folder import WORK_FOLDER
 from keras_bert_tpu.text.tokenizer import BertTokenizer
 from keras_bert_tpu.text.vocabulary import SPECIAL_TOKENS, Vocabulary
 
@@ -341,10 +343,10 @@ class TestRealText:
         text = summary(real_text.manifest, seconds=2.0)
         counts = real_text.manifest.train_counts
         number = counts.examples + real_text.manifest.validation_counts.examples
-        assert f"{number:,} examples in 2.0 s ({number / 2:,.0f} per second)" in text
+        assert f"{number:,} examples; this run took 2.0 s" in text
         rows = {line[:35].strip(): line.split() for line in text.splitlines()}
         assert rows["documents"][1:] == [str(counts.documents), str(45 - counts.documents)]
-        assert rows["examples (3 passes)"][3] == f"{counts.examples:,}"
+        assert rows["examples (dupe_factor 3)"][3] == f"{counts.examples:,}"
         assert rows["padding"][1] == f"{1 - counts.real_tokens / counts.examples / 64:.1%}"
 
 
@@ -508,9 +510,54 @@ class TestInputErrors:
     def test_records_without_a_manifest_are_in_the_way_too(self, call, tmp_path):
         call()
         os.remove(tmp_path / "out" / "manifest.json")
-        with pytest.raises(InputError, match="already holds records"):
+        with pytest.raises(InputError, match="without a manifest .*same --work_folder, to go on"):
             call()
         assert call(overwrite=True).num_examples > 0
+
+    def test_what_others_keep_in_the_folder_stays(self, call, tmp_path):
+        (tmp_path / "out" / "unfinished").mkdir(parents=True)
+        (tmp_path / "out" / "unfinished" / "thesis.txt").write_text("mine")
+        call(work_folder=str(tmp_path / "out"))
+        call(work_folder=str(tmp_path / "out"), overwrite=True)
+        assert (tmp_path / "out" / "unfinished" / "thesis.txt").read_text() == "mine"
+        assert (tmp_path / "out" / "manifest.json").exists()
+        assert not list((tmp_path / "out").glob("kbt-prepare*"))
+
+    def test_another_vocabulary_file_is_not_lost(self, call, tmp_path, vocab):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "vocab.txt").write_text("notes")
+        with pytest.raises(InputError, match="vocab.txt is there and is not the vocabulary"):
+            call()
+        assert (tmp_path / "out" / "vocab.txt").read_text() == "notes"
+        call(overwrite=True)
+        assert Vocabulary.load(str(tmp_path / "out" / "vocab.txt")) == Vocabulary.load(vocab)
+
+    def test_characters_of_patterns_in_the_name_of_a_folder_mean_nothing(self, call, tmp_path):
+        call(output=str(tmp_path / "g1"))
+        call(output=str(tmp_path / "g[1]"), overwrite=True)
+        assert (tmp_path / "g1" / "manifest.json").exists()
+        with pytest.raises(InputError, match="already holds records"):
+            call(output=str(tmp_path / "g[1]"))
+
+    def test_an_output_that_cannot_be_written_is_told_before_the_text_is_read(
+        self, call, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(work_folder, "plan_corpora", lambda *arguments: pytest.fail("read"))
+        (tmp_path / "file").write_text("")
+        for output in ("", str(tmp_path / "file"), str(tmp_path / "file" / "out"), "/proc/none"):
+            with pytest.raises(InputError, match="output|cannot be written to"):
+                call(output=output)
+
+    def test_bad_input_leaves_no_folder(self, call, tmp_path):
+        config = DataConfig(min_characters=10**6)
+        with pytest.raises(InputError):
+            call(config=config)
+        assert not (tmp_path / "out").exists()
+
+    def test_a_corpus_of_which_nothing_is_drawn_is_told(self, call, tmp_path):
+        write_corpus(tmp_path, 20)
+        with pytest.raises(InputError, match="weight 0.001 and dupe_factor=1,.* came to none"):
+            call(config=DataConfig(dupe_factor=1, validation_rate=0.0), weights=[0.001])
 
     def test_the_vocabulary_may_be_that_of_the_output(self, call, tmp_path, vocab):
         call()
@@ -608,7 +655,7 @@ class TestStartedAgain:
             with pytest.raises(KeyboardInterrupt):
                 call()
         assert not any(thread.name.startswith("ThreadPool") for thread in threading.enumerate())
-        units = len(list((tmp_path / "out" / "unfinished").glob("unit-*.json")))
+        units = len(list((tmp_path / "out" / WORK_FOLDER).glob("unit-*.json")))
         assert 2 <= units <= 6
         call()
         assert contents(tmp_path / "out") == contents(tmp_path / "whole")
@@ -643,6 +690,62 @@ class TestStartedAgain:
         call(config=config, output=str(tmp_path / "whole"))
         assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
+    def test_overwriting_goes_on_too_when_nothing_differs(self, call, tmp_path):
+        call(output=str(tmp_path / "whole"))
+        for number in (3, 1000):
+            with pytest.MonkeyPatch.context() as patch:
+                made = self.break_after(patch, spill, "write_unit", number)
+                with contextlib.suppress(InputError):
+                    call(overwrite=True, workers=1)
+        with pytest.MonkeyPatch.context() as patch:
+            made_anew = self.break_after(patch, spill, "write_unit", 1000)
+            call(output=str(tmp_path / "anew"))
+        assert next(made) == next(made_anew) - 3
+        assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+    @pytest.mark.parametrize("damage", ["lose", "cut"])
+    def test_a_unit_file_that_is_gone_is_made_again(self, call, tmp_path, damage):
+        call(output=str(tmp_path / "whole"))
+        with pytest.MonkeyPatch.context() as patch:
+            self.break_after(patch, spill, "write_unit", 5)
+            with pytest.raises(InputError):
+                call(workers=1)
+        path = tmp_path / "out" / WORK_FOLDER / "unit-00001-000"
+        content = path.read_bytes()
+        path.unlink()
+        if damage == "cut":
+            path.write_bytes(content[:-1])
+        call()
+        assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+    def test_an_unreadable_plan_is_told(self, call, tmp_path):
+        call(output=str(tmp_path / "whole"))
+        with pytest.MonkeyPatch.context() as patch:
+            self.break_after(patch, spill, "write_unit", 3)
+            with pytest.raises(InputError):
+                call()
+        (tmp_path / "out" / WORK_FOLDER / "plan.json").write_text("")
+        with pytest.raises(InputError, match="plan.json .* cannot be read .*--overwrite"):
+            call()
+        call(overwrite=True)
+        assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+    def test_text_that_changed_meanwhile_is_planned_anew(self, call, tmp_path):
+        plan = work_folder.plan_corpora
+
+        def plan_and_change(*arguments):
+            made = plan(*arguments)
+            write_corpus(tmp_path, 51)
+            return made
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(work_folder, "plan_corpora", plan_and_change)
+            with pytest.raises(InputError, match="changed while it was read"):
+                call()
+        call()
+        call(output=str(tmp_path / "whole"))
+        assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
     def test_other_text_is_refused(self, call, tmp_path):
         with pytest.MonkeyPatch.context() as patch:
             self.break_after(patch, spill, "write_unit", 3)
@@ -659,9 +762,12 @@ class TestStartedAgain:
             self.break_after(patch, prepare_module, "write_shard", 2)
             with pytest.raises(InputError):
                 call(work_folder=str(work))
-        assert list(work.glob("unit-*")) and not (tmp_path / "out" / "unfinished").exists()
-        call(work_folder=str(work))
-        assert not work.exists()
+        assert list(work.glob("kbt-prepare-*/unit-*"))
+        assert not (tmp_path / "out" / WORK_FOLDER).exists()
+        with pytest.raises(InputError, match="same --work_folder"):
+            call()
+        call(work_folder=str(work), output=str(tmp_path / "out") + "/")
+        assert not list(work.iterdir())
         assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
     def test_a_killed_process_is_gone_on_with(self, tmp_path, vocab):
@@ -676,7 +782,7 @@ class TestStartedAgain:
         output = tmp_path / "out"
         kills = 0
         # After the first unit, and as the second shard is there.
-        for pattern, number in (("unfinished/unit-*.json", 1), ("train-*.tfrecord", 2)):
+        for pattern, number in ((f"{WORK_FOLDER}/unit-*.json", 1), ("train-*.tfrecord", 2)):
             process = subprocess.Popen(
                 [*program, f"--output={output}"],
                 stdout=subprocess.DEVNULL,

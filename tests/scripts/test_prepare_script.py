@@ -72,6 +72,24 @@ def test_bad_input_is_one_sentence_and_status_2(corpus):
     assert not (corpus / "out").exists()
 
 
+def test_flags_that_would_do_nothing_are_refused(corpus):
+    paths = [f"--input={corpus}/a.txt", f"--output={corpus}/out", f"--vocab={corpus}/vocab.txt"]
+    for idle, message in (
+        (["--objective=mlm", "--random_next_rate=0.9"], "--random_next_rate would have no effect"),
+        (["--near_threshold=0.3"], "it is for --duplicates=near"),
+        (["--tfds_folder=/x"], "no --tfds is given"),
+        (["--replacement=gram"], "without --whole_word_mask pieces are alone"),
+    ):
+        result = run_program("prepare", *paths, *idle)
+        assert result.returncode == 2 and message in result.stderr
+
+
+def test_a_pattern_that_the_shell_expanded_is_told(corpus):
+    paths = [f"--output={corpus}/out", f"--vocab={corpus}/vocab.txt"]
+    result = run_program("prepare", "--input", "a.txt", "b.txt", *paths)
+    assert result.returncode == 2 and "Unexpected argument 'b.txt'" in result.stderr
+
+
 def test_options_behind_two_dashes_go_to_beam(corpus):
     paths = [f"--input={corpus}/a.txt", f"--output={corpus}/out", f"--vocab={corpus}/vocab.txt"]
     result = run_program("prepare", *paths, "--", "--direct_num_workers=2")

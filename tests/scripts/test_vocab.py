@@ -68,6 +68,18 @@ def test_the_text_of_json_lines_is_learned_from_and_not_its_other_fields(tmp_pat
     assert next_command in result.stdout
 
 
+@pytest.mark.parametrize("output", ["", "folder", "a.txt/vocab.txt"])
+def test_an_output_that_cannot_be_written_is_told_before_the_text_is_read(corpus, output):
+    (corpus / "folder").mkdir()
+    output = str(corpus / output) if output else ""
+    result = run_program(
+        "vocab", f"--input={corpus}/*.txt", f"--output={output}", "--vocab_size=20", "--overwrite"
+    )
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert "counting" not in result.stderr
+    assert "output" in result.stderr or "cannot be written" in result.stderr
+
+
 def test_accents_and_case_are_told_apart(tmp_path):
     (tmp_path / "a.txt").write_text("Été été ete", encoding="utf-8")
     found = {}

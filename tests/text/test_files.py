@@ -1,5 +1,7 @@
+import bz2
 import gzip
 import json
+import lzma
 import os
 import tracemalloc
 
@@ -69,6 +71,21 @@ def test_lines_do_not_depend_on_where_pieces_end(tmp_path, monkeypatch, piece_by
     assert list(files.read_lines(write(tmp_path / "a.txt.gz", members))) == lines
     padded = members + b"\0" * 11
     assert list(files.read_lines(write(tmp_path / "b.txt.gz", padded))) == lines
+
+
+@pytest.mark.parametrize(
+    ("compress", "kind"), [(gzip.compress, "gzip"), (bz2.compress, "bzip2"), (lzma.compress, "xz")]
+)
+def test_compressed_data_does_not_pass_for_text(tmp_path, compress, kind):
+    path = write(tmp_path / "a.txt", compress(b"one\ntwo\n"))
+    with pytest.raises(InputError, match=f"a.txt' is not text but {kind} data"):
+        list(files.read_lines(path))
+
+
+def test_one_file_by_two_names_is_read_once(tmp_path, monkeypatch):
+    write(tmp_path / "a.txt", b"one")
+    monkeypatch.chdir(tmp_path)
+    assert files.expand_globs("a.txt,./a.txt,./*.txt") == ["a.txt"]
 
 
 def test_a_cut_off_gzip_file_is_named(tmp_path):

@@ -4,6 +4,8 @@ Records are parsed by the input pipeline's own functions, which also draw masks 
 in the records.
 """
 
+import re
+import textwrap
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -154,4 +156,7 @@ class ExampleReader:
 
 def _in_a_line(error: tf.errors.OpError) -> str:
     """TensorFlow's message without where in the graph it arose."""
-    return " ".join(error.message.partition("[[")[0].split())
+    message = re.sub(r"\{\{.*?\}\}|\[Op:.*?\]|name:\s*$", "", error.message)
+    found = re.search(r"assertion failed: \[(.*?)\]", message, re.DOTALL)
+    text = " ".join((found.group(1) if found else message.partition("[[")[0]).split())
+    return textwrap.shorten(text, 300, placeholder=" ...")

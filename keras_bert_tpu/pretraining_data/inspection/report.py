@@ -279,7 +279,8 @@ def _report(manifest: Manifest, split: str, tally: _Tally, vocabulary: Vocabular
     text_tokens = tally.pieces.sum() - tally.pieces[list(specials)].sum()
     frequent = np.argsort(-tally.predicted, kind="stable")[:_FREQUENT_PIECES]
     shard_documents = tuple(shard.num_documents for shard in shards)
-    shard_documents = shard_documents if all(shard_documents) else ()
+    if not all(shard.num_documents for shard in shards if shard.num_examples):
+        shard_documents = ()
     shard_examples = tuple(shard.num_examples for shard in shards)
     labels = None
     if config.objective != "mlm":
