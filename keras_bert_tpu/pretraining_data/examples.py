@@ -38,6 +38,9 @@ from keras_bert_tpu.text.vocabulary import Vocabulary
 # documents are. No result depends on it.
 BATCH_EXAMPLES = 1024
 
+# Sentences tokenized at a time, for the same reason.
+TOKENIZED_SENTENCES = 16_384
+
 # Documents are told apart over all corpora by one number; no corpus has as many.
 _DOCUMENTS_PER_CORPUS = 2**40
 
@@ -123,23 +126,17 @@ class ExampleMaker:
 
     def _to_tokens(self, block: documents.Block) -> tuple[TokenBlock, Counts]:
         sentences = [sentence for document in block.documents for sentence in document]
-        text = tf.constant(sentences, tf.string, shape=[len(sentences)])
-        continues_word = None
-        if self._config.segmented_words:
-            ragged, starts, ends = self._tokenize_with_offsets(text)
-            continues_word = find_continuations(
-                sentences,
-                ragged.values.numpy(),
-                starts.values.numpy(),
-                ends.values.numpy(),
-                ragged.row_splits.numpy(),
-                self._mask_rules.continues_word,
-            )
-        else:
-            ragged = self._tokenize(text)
+        pieces = [
+            self._tokenize_some(sentences[start : start + TOKENIZED_SENTENCES])
+            for start in range(0, len(sentences), TOKENIZED_SENTENCES)
+        ]
+        token_ids, counts, continues_word = map(np.concatenate, zip(*pieces, strict=True))
         lengths = [len(document) for document in block.documents]
         tokens = TokenBlock.from_ragged(
-            ragged.values.numpy(), ragged.row_splits.numpy(), lengths, continues_word
+            token_ids,
+            np.concatenate([[0], np.cumsum(counts)]),
+            lengths,
+            continues_word if self._config.segmented_words else None,
         )
         if tokens.num_documents < 2 and self._config.objective == "mlm+nsp":
             # The others had no tokens, so that no random next sentence can be had.
@@ -153,6 +150,23 @@ class ExampleMaker:
             tokens=len(tokens.token_ids),
             unknown_tokens=int(np.count_nonzero(tokens.token_ids == self._vocabulary.unk_id)),
         )
+
+    def _tokenize_some(self, sentences: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ids, their number in each sentence, and, if asked for, which of them continue a word."""
+        text = tf.constant(sentences, tf.string, shape=[len(sentences)])
+        if not self._config.segmented_words:
+            ragged = self._tokenize(text)
+            return ragged.values.numpy(), ragged.row_lengths().numpy(), np.zeros(0, bool)
+        ragged, starts, ends = self._tokenize_with_offsets(text)
+        continues_word = find_continuations(
+            sentences,
+            ragged.values.numpy(),
+            starts.values.numpy(),
+            ends.values.numpy(),
+            ragged.row_splits.numpy(),
+            self._mask_rules.continues_word,
+        )
+        return ragged.values.numpy(), ragged.row_lengths().numpy(), continues_word
 
     def _rows(
         self, block: documents.Block, tokens: TokenBlock, dupe: int

@@ -92,7 +92,7 @@ def pretrain(
     vocabulary = manifests[-1].load_vocabulary()
     schedule = make_schedule(config.optimizer, config.total_steps)
     # For its errors, before the folder is touched: nothing is read yet.
-    unscanned = dataclasses.replace(config, on_damage="stop")
+    unscanned = dataclasses.replace(config, on_damage="stop", max_skipped=0)
     for phase, manifest in zip(config.phases, manifests, strict=True):
         _datasets(unscanned, phase, manifest, None, 0, strategy)
     run_folder.claim(output, config, [posixpath.join(folder, MANIFEST_FILE) for folder in folders])

@@ -261,6 +261,56 @@ class TestInputErrors:
         ):
             index(tmp_path, vocab)
 
+    @pytest.mark.parametrize("extra", [1, 11])
+    def test_bytes_behind_the_last_record(self, tmp_path, vocab, instances, extra):
+        path = tmp_path / "a.tfrecord"
+        write(path, [to_example(instance) for instance in instances])
+        size = path.stat().st_size
+        with open(path, "ab") as file:
+            file.write(b"\0" * extra)
+        with pytest.raises(InputError, match=f"cut off: {extra} bytes follow its 11 .* {size} on"):
+            index(tmp_path, vocab)
+
+    @pytest.mark.parametrize("lost", [1, 4, 9, 60])
+    def test_a_gzip_file_that_is_cut_off(self, tmp_path, vocab, instances, lost):
+        path = tmp_path / "a.tfrecord.gz"
+        write(path, [to_example(instance) for instance in instances], gzip=True)
+        path.write_bytes(path.read_bytes()[:-lost])
+        with pytest.raises(InputError, match="a.tfrecord.gz' is cut off"):
+            index(tmp_path, vocab)
+
+    def test_records_of_another_vocabulary(self, tmp_path, vocab, instances):
+        write(tmp_path / "a.tfrecord", [to_example(instance) for instance in instances])
+        pieces = open(vocab).read().split("\n")
+        pieces[CLS], pieces[7] = pieces[7], pieces[CLS]
+        with open(vocab, "w") as file:
+            file.write("\n".join(pieces))
+        with pytest.raises(InputError, match=r"Record 0 .* \[CLS\] and end .* ids 2 and 3; check"):
+            index(tmp_path, vocab)
+
+    def test_a_folder_and_a_file_in_the_places_of_each_other(self, tmp_path, vocab, instances):
+        (tmp_path / "b.tfrecords").mkdir()
+        with pytest.raises(InputError, match="if it is a folder, name its files"):
+            index(tmp_path, vocab)
+        (tmp_path / "b.tfrecords").rmdir()
+        write(tmp_path / "a.tfrecord", [to_example(instance) for instance in instances])
+        (tmp_path / "records").write_text("")
+        with pytest.raises(InputError, match="records' is not a folder"):
+            index(tmp_path, vocab)
+
+    def test_one_file_by_two_names_is_indexed_once(self, tmp_path, vocab, instances, monkeypatch):
+        write(tmp_path / "a.tfrecord", [to_example(instance) for instance in instances])
+        monkeypatch.chdir(tmp_path)
+        names = f"a.tfrecord,./a.tfrecord,{tmp_path}/a.tfrecord"
+        manifest = index_records(names, "records", vocab, progress=False)
+        assert manifest.num_examples == len(instances)
+
+    def test_most_records_may_be_held_out(self, tmp_path, vocab, instances):
+        write(tmp_path / "a.tfrecord", [to_example(instance) for instance in instances[:2]])
+        write(tmp_path / "dev", [to_example(instance) for instance in instances[2:]])
+        manifest = index(tmp_path, vocab, validation=str(tmp_path / "dev"))
+        assert (manifest.num_examples, manifest.num_validation_examples) == (2, 9)
+
     def test_a_file_in_both_splits(self, tmp_path, vocab, instances):
         write(tmp_path / "a.tfrecord", map(to_example, instances))
         with pytest.raises(InputError, match="a.tfrecord is named both for training and for"):

@@ -1,5 +1,7 @@
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -62,6 +64,19 @@ def test_help_teaches_commands_and_flags():
     for flag in ("json", "verify"):
         assert f"  --[no]{flag}: " in done.stdout
     assert "tensorflow" not in done.stderr.lower(), "help must not wait for TensorFlow"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(records):
+    program = "from keras_bert_tpu.scripts.inspect_records import run; run()"
+    command = f'"{sys.executable}" -c "{program}" {records} --examples=3 2>errors | head -n 1'
+    subprocess.run(["bash", "-c", command], cwd=records.parent, check=True, capture_output=True)
+    assert "Traceback" not in (records.parent / "errors").read_text()
+
+
+def test_a_picture_that_cannot_be_written_is_told_first(records):
+    done = run_program("inspect_records", str(records), f"--picture={records}")
+    assert done.returncode == 2 and "is not the path of a file" in done.stderr
+    assert not done.stdout
 
 
 def test_defaults_are_those_of_the_library():

@@ -54,7 +54,7 @@ def test_text_becomes_records_and_a_table(corpus):
     (entry,) = manifest.corpora
     assert [os.path.basename(path) for path in entry.files] == ["a.txt", "b.txt"]
     assert manifest.train_counts.sentences == 8
-    assert f"{manifest.num_examples} examples in" in result.stdout
+    assert f"{manifest.num_examples} examples; this run took" in result.stdout
     assert f"Next: kbt-pretrain --data={corpus}/out " in result.stdout
     assert "4/4" in result.stderr  # The progress bar.
 

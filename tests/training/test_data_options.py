@@ -55,6 +55,12 @@ def test_dynamic_masks_and_length_buckets_survive_a_crash(
     pretrain(config, str(dynamic_records), str(tmp_path / "run"))
     whole = checksums(tmp_path / "whole")
     assert len(whole) == 4 and checksums(tmp_path / "run") == whole
+    # Of an epoch of some thousand steps, half in the shorter bucket, all shorter than full length.
+    shares = [
+        record["tokens_per_second"] / record["sequences_per_second"]
+        for record in read_metrics(tmp_path / "whole", "train")
+    ]
+    assert 16 <= min(shares) and max(shares) <= 32 and len(set(shares)) > 1
     # There are no next sentences, so nothing is said of them.
     (*_, last) = read_metrics(tmp_path / "whole", "validation")
     assert last["nsp_loss"] == 0.0 and last["loss"] == last["mlm_loss"] > 0
@@ -111,6 +117,32 @@ class TestDamage:
         assert (fault["file"], fault["record"], fault["byte_offset"]) == (file, 2, offset)
         assert max(checksums(output)) == 10
 
+    def test_a_scan_that_was_refused_is_not_kept(self, tmp_path, damaged, records, vocabulary):
+        folder, file, _ = damaged
+        config = make_config(vocabulary, steps=10, on_damage="skip")
+        with pytest.raises(InputError, match="max_skipped is 0"):
+            pretrain(config, str(folder), str(tmp_path / "run"))
+        assert not (tmp_path / "run" / "damage.json").exists()
+        shutil.copy(records / "short" / file, folder / "short" / file)
+        pretrain(config, str(folder), str(tmp_path / "run"))
+
+    def test_a_missing_shard_counts_as_damage(self, tmp_path, damaged, vocabulary):
+        folder, file, _ = damaged
+        lost = Manifest.load(str(folder / "short")).train[0].num_examples
+        os.remove(folder / "short" / file)
+        config = make_config(vocabulary, steps=10, on_damage="skip", max_skipped=lost - 1)
+        with pytest.raises(InputError, match=f"{lost} of the records .* max_skipped is {lost - 1}"):
+            pretrain(config, str(folder), str(tmp_path / "run"))
+
+    def test_a_run_around_damage_cannot_go_on_without(self, tmp_path, damaged, vocabulary):
+        folder, *_ = damaged
+        config = make_config(vocabulary, steps=10, on_damage="skip", max_skipped=1, save_every=5)
+        with pytest.raises(RuntimeError):
+            pretrain(config, str(folder), str(tmp_path / "run"), callbacks=[StopAt(7)])
+        config = dataclasses.replace(config, on_damage="stop", max_skipped=0)
+        with pytest.raises(InputError, match="set on_damage=skip and max_skipped as they were"):
+            pretrain(config, str(folder), str(tmp_path / "run"))
+
     def test_the_scan_of_a_run_is_kept(self, tmp_path, damaged, vocabulary, monkeypatch):
         folder, *_ = damaged
         config = make_config(vocabulary, steps=10, on_damage="skip", max_skipped=1, save_every=5)
@@ -127,3 +159,5 @@ def test_settings_of_the_data_are_checked_by_name():
         from_dict(PretrainingConfig, {"on_damage": "go"})
     with pytest.raises(InputError, match="max_skipped must not be negative"):
         from_dict(PretrainingConfig, {"max_skipped": -1})
+    with pytest.raises(InputError, match="max_skipped=5 has an effect with on_damage=skip only"):
+        from_dict(PretrainingConfig, {"max_skipped": 5})
