@@ -419,7 +419,7 @@ class TestErrors:
         with pytest.raises(InputError, match="do not see '.*a.txt'; give gs:// paths"):
             call()
         monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
-        with pytest.raises(InputError, match="set TFDS_DATA_DIR to a gs:// folder"):
+        with pytest.raises(InputError, match="gs:// folder that holds it by --tfds_folder"):
             call(input=None, tfds=["pages/en"], output="gs://bucket/out")
 
 
