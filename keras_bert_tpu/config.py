@@ -324,6 +324,8 @@ class PhaseConfig:
         sequence_length: int. Must be that of the records.
         max_predictions: int. Must be that of the records.
         data: str. Folder of this phase's records, below the folder given as --data.
+        accumulation_steps: int. Slices of each replica's part of the batch that are gone through
+            one after the other: the step of the whole batch in the memory of a slice.
         learning_rate: float or None. A peak of its own: the phase then begins a schedule of its
             own, with a warm-up, that ends with its last step or that of the phases behind it which
             set none. None goes on with the schedule that is under way.
@@ -337,12 +339,14 @@ class PhaseConfig:
     sequence_length: int = 128
     max_predictions: int = 20
     data: str = "."
+    accumulation_steps: int = 1
     learning_rate: float | None = None
     warmup_steps: int | None = None
     length_buckets: tuple[int, ...] = ()
 
     def __post_init__(self):
         _require_positive(self, "steps", "batch_size", "sequence_length", "max_predictions")
+        _require_positive(self, "accumulation_steps")
         if self.learning_rate is not None:
             _require_positive(self, "learning_rate")
         if self.warmup_steps is not None:
@@ -365,6 +369,8 @@ class PretrainingConfig:
         phases: tuple of PhaseConfig. Gone through in order; weights, optimizer and step go on.
         seed: int. Initial weights, dropout and order of the data derive from it.
         compute_dtype: str. "bfloat16" or "float32"; variables are always float32.
+        recompute: bool. Keep only the inputs of the transformer layers for the gradient and compute
+            the rest again: less memory, about a third more work.
         jit_compile: bool. Compile the step with XLA where the strategy leaves the choice.
         shuffle_window: int. Shards whose records are permuted together.
         on_damage: str. "stop" at a damaged record, or "skip" those that a scan of all shards
@@ -384,6 +390,7 @@ class PretrainingConfig:
     phases: tuple[PhaseConfig, ...] = (PhaseConfig(),)
     seed: int = 12345
     compute_dtype: str = "bfloat16"
+    recompute: bool = False
     jit_compile: bool = False
     shuffle_window: int = 8
     on_damage: str = "stop"

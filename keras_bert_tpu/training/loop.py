@@ -103,6 +103,7 @@ def pretrain(
     policy = "mixed_bfloat16" if config.compute_dtype == "bfloat16" else "float32"
     with strategy.scope():
         pretrainer = BertPretrainer(config.encoder, dtype=policy)
+        pretrainer.encoder.recompute = config.recompute
         step = PretrainingStep(pretrainer, config.optimizer.clip_norm, config.seed)
         optimizer = make_optimizer(config.optimizer, schedule)
         step.compile(
@@ -144,6 +145,7 @@ def pretrain(
             )
             title = f"phase {stretch.phase_index + 1} of {len(config.phases)}"
             step.length_buckets = phase.length_buckets
+            step.accumulation_steps = phase.accumulation_steps
             progress.begin_stretch(phase, stretch.first_step, title)
             step.fit(
                 training,
@@ -232,11 +234,14 @@ def _check(
                 f"{manifest.directory} was prepared with another vocabulary than "
                 f"{manifests[0].directory}; all phases of a run need the same one."
             )
-        if phase.batch_size % replicas:
+        shares = replicas * phase.accumulation_steps
+        if phase.batch_size % shares:
+            is_cut = phase.accumulation_steps > 1
+            slices = f" with {phase.accumulation_steps} slices each" if is_cut else ""
             raise InputError(
                 f"phases.{index}.batch_size={phase.batch_size} cannot be divided among {replicas} "
-                f"replicas; take a multiple of {replicas}, for example "
-                f"{-(-phase.batch_size // replicas) * replicas}."
+                f"replicas{slices}; take a multiple of {shares}, for example "
+                f"{-(-phase.batch_size // shares) * shares}."
             )
 
 
