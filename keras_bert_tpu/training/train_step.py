@@ -117,10 +117,16 @@ class PretrainingStep(keras.Model):
             for name, value in data.items()
         }
 
+        # Inlined in the loop, temporaries that TensorFlow's memory optimizer makes of large sums
+        # are made once too often, and the next step finds one there (tensorflow issue 23780).
+        gradients_of = tf.function(
+            self._gradients, autograph=False, experimental_attributes={"_noinline": True}
+        )
+
         def add_slice(index: tf.Tensor, *before: Any) -> tuple[Any, ...]:
             part = {name: value[index] for name, value in slices.items()}
             own_seed = seed + tf.stack([tf.cast(index, tf.int64) * _SLICE_STRIDE, 0])
-            made = self._gradients(part, totals, own_seed)
+            made = gradients_of(part, totals, own_seed)
             return (index + 1, *tf.nest.map_structure(tf.add, before, made))
 
         zeros = [tf.zeros(variable.shape, variable.dtype) for variable in self.trainable_variables]
