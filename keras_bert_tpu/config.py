@@ -41,6 +41,8 @@ REPLACEMENTS = ("piece", "gram")
 INPUT_FORMATS = ("auto", "sentences", "documents", "jsonl")
 DUPLICATES = ("keep", "exact", "near")
 ON_DAMAGE = ("stop", "skip")
+ALGORITHMS = ("adamw", "lamb")
+SCHEDULES = ("polynomial", "cosine", "constant")
 
 
 def _require_positive(config: Any, *names: str) -> None:
@@ -273,21 +275,28 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW as in BERT, with a linear warm-up and a linear decay over the whole run.
+    """The optimizer and its learning rate; the defaults are those of BERT.
 
     Attributes:
+        algorithm: str. "adamw", or "lamb" for large batches (arXiv 1904.00962).
         learning_rate: float. Peak, reached at the end of the warm-up.
-        end_learning_rate: float. Reached at the last step.
+        schedule: str. After the warm-up: "polynomial", "cosine" or "constant".
+        power: float. Of the polynomial; 1 is a straight line.
+        end_learning_rate: float. Reached at the last step, unless the schedule is constant.
         warmup_steps: int. Steps from zero to the peak.
         beta_1: float. Decay of the first moment.
         beta_2: float. Decay of the second moment.
         epsilon: float. Added to the root of the second moment.
         weight_decay: float. Decoupled decay, not on biases and layer normalization.
         clip_norm: float. Largest global norm of the reduced gradient; 0 turns clipping off.
-        bias_correction: bool. False is Google's rule in pre-training.
+        bias_correction: bool or None. Of the moments. None follows the algorithm: not for AdamW,
+            which is Google's rule in pre-training, and for LAMB as in its paper.
     """
 
+    algorithm: str = "adamw"
     learning_rate: float = 1e-4
+    schedule: str = "polynomial"
+    power: float = 1.0
     end_learning_rate: float = 0.0
     warmup_steps: int = 10_000
     beta_1: float = 0.9
@@ -295,10 +304,12 @@ class OptimizerConfig:
     epsilon: float = 1e-6
     weight_decay: float = 0.01
     clip_norm: float = 1.0
-    bias_correction: bool = False
+    bias_correction: bool | None = None
 
     def __post_init__(self):
-        _require_positive(self, "learning_rate", "epsilon")
+        _require_choice(self, "algorithm", ALGORITHMS)
+        _require_choice(self, "schedule", SCHEDULES)
+        _require_positive(self, "learning_rate", "epsilon", "power")
         _require_not_negative(
             self, "end_learning_rate", "warmup_steps", "weight_decay", "clip_norm"
         )
@@ -315,6 +326,12 @@ class PhaseConfig:
         sequence_length: int. Must be that of the records.
         max_predictions: int. Must be that of the records.
         data: str. Folder of this phase's records, below the folder given as --data.
+        accumulation_steps: int. Slices of each replica's part of the batch that are gone through
+            one after the other: the step of the whole batch in the memory of a slice.
+        learning_rate: float or None. A peak of its own: the phase then begins a schedule of its
+            own, with a warm-up, that ends with its last step or that of the phases behind it which
+            set none. None goes on with the schedule that is under way.
+        warmup_steps: int or None. Of that schedule; None takes the optimizer's.
         length_buckets: tuple of int. Ascending lengths, the last one `sequence_length`: each step
             has examples of one bucket, cut to that length. Empty pads all examples to full length.
     """
@@ -324,10 +341,23 @@ class PhaseConfig:
     sequence_length: int = 128
     max_predictions: int = 20
     data: str = "."
+    accumulation_steps: int = 1
+    learning_rate: float | None = None
+    warmup_steps: int | None = None
     length_buckets: tuple[int, ...] = ()
 
     def __post_init__(self):
         _require_positive(self, "steps", "batch_size", "sequence_length", "max_predictions")
+        _require_positive(self, "accumulation_steps")
+        if self.learning_rate is not None:
+            _require_positive(self, "learning_rate")
+        if self.warmup_steps is not None:
+            _require_not_negative(self, "warmup_steps")
+            if self.learning_rate is None:
+                raise InputError(
+                    f"warmup_steps={self.warmup_steps} of a phase needs its learning_rate, with "
+                    f"which a schedule of its own begins; set both, or neither."
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -336,10 +366,13 @@ class PretrainingConfig:
 
     Attributes:
         encoder: EncoderConfig. In YAML, `preset: mini` may stand for the sizes of a preset.
-        optimizer: OptimizerConfig. One schedule over the sum of all phases' steps.
+        optimizer: OptimizerConfig. One schedule over the sum of all phases' steps, unless a phase
+            has its own.
         phases: tuple of PhaseConfig. Gone through in order; weights, optimizer and step go on.
         seed: int. Initial weights, dropout and order of the data derive from it.
         compute_dtype: str. "bfloat16" or "float32"; variables are always float32.
+        recompute: bool. Keep only the inputs of the transformer layers for the gradient and compute
+            the rest again: less memory, about a third more work.
         jit_compile: bool. Compile the step with XLA where the strategy leaves the choice.
         shuffle_window: int. Shards whose records are permuted together.
         on_damage: str. "stop" at a damaged record, or "skip" those that a scan of all shards
@@ -360,6 +393,7 @@ class PretrainingConfig:
     phases: tuple[PhaseConfig, ...] = (PhaseConfig(),)
     seed: int = 12345
     compute_dtype: str = "bfloat16"
+    recompute: bool = False
     jit_compile: bool = False
     shuffle_window: int = 8
     on_damage: str = "stop"

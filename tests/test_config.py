@@ -74,6 +74,11 @@ def test_every_key_can_be_set(key):
         "hidden_activation": "relu",
         "num_heads": 6,
         "on_damage": "skip",
+        "algorithm": "lamb",
+        "schedule": "cosine",
+        "bias_correction": True,
+        "learning_rate": 2e-4,
+        "warmup_steps": 5,
     }
     leaf = key.rsplit(".", 1)[-1]
     if leaf in others:
@@ -93,9 +98,16 @@ def test_every_key_can_be_set(key):
         overrides += ["log_every=2", "evaluate_every=2", "save_every=2", "phases.0.steps=2"]
     if leaf == "max_skipped":
         overrides += ["on_damage=skip"]
+    if key == "phases.0.warmup_steps":
+        overrides += ["phases.0.learning_rate=1e-3"]
     values = apply_overrides(PretrainingConfig, {}, overrides)
     after = dict(_leaves(from_dict(PretrainingConfig, values)))
     assert after[key] == value != before
+
+
+def test_a_phase_has_a_warmup_of_its_own_only_with_a_rate_of_its_own():
+    with pytest.raises(InputError, match="warmup_steps=5 of a phase needs its learning_rate"):
+        from_dict(PretrainingConfig, {"phases": [{"warmup_steps": 5}]})
 
 
 def test_overrides_come_over_the_file_in_order(run_file):

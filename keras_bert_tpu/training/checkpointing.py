@@ -25,7 +25,7 @@ from keras_bert_tpu.checkpoints.storage import (
     write_atomically,
 )
 from keras_bert_tpu.config import InputError
-from keras_bert_tpu.training.optimizers import BertAdamW
+from keras_bert_tpu.training.optimizers import BertOptimizer
 
 FORMAT_VERSION = 1
 MARKER = "checkpoint.json"
@@ -47,7 +47,7 @@ class Checkpointer:
     Args:
         directory: str. Local or gs:// folder of the checkpoints.
         model: keras.Model whose `weights` are stored.
-        optimizer: BertAdamW, built.
+        optimizer: BertOptimizer, built.
         keep: int. How many of the last checkpoints are kept.
     """
 
@@ -55,7 +55,7 @@ class Checkpointer:
         self,
         directory: str,
         model: keras.Model,
-        optimizer: BertAdamW,
+        optimizer: BertOptimizer,
         keep: int = 3,
     ):
         self.directory = directory

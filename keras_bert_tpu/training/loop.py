@@ -29,6 +29,7 @@ from keras_bert_tpu.training.callbacks import (
 from keras_bert_tpu.training.checkpointing import Checkpointer
 from keras_bert_tpu.training.curves import plot_curves
 from keras_bert_tpu.training.optimizers import make_optimizer, make_schedule
+from keras_bert_tpu.training.schedules import PhasedSchedule
 from keras_bert_tpu.training.train_step import PretrainingStep
 
 
@@ -90,7 +91,7 @@ def pretrain(
     _check(config, manifests, strategy)
     # At the end of the run it goes with the model.
     vocabulary = manifests[-1].load_vocabulary()
-    schedule = make_schedule(config.optimizer, config.total_steps)
+    schedule = make_schedule(config.optimizer, config.phases)
     # For its errors, before the folder is touched: nothing is read yet.
     unscanned = dataclasses.replace(config, on_damage="stop", max_skipped=0)
     for phase, manifest in zip(config.phases, manifests, strict=True):
@@ -104,6 +105,7 @@ def pretrain(
     policy = "mixed_bfloat16" if config.compute_dtype == "bfloat16" else "float32"
     with strategy.scope():
         pretrainer = BertPretrainer(config.encoder, dtype=policy)
+        pretrainer.encoder.recompute = config.recompute
         step = PretrainingStep(pretrainer, config.optimizer.clip_norm, config.seed)
         optimizer = make_optimizer(config.optimizer, schedule)
         step.compile(
@@ -120,7 +122,7 @@ def pretrain(
     )
     checkpoint = checkpointer.restore_latest()
     first_step = checkpoint.step if checkpoint else 0
-    _announce(config, manifests, pretrainer, first_step, strategy)
+    _announce(config, manifests, pretrainer, schedule, first_step, strategy)
 
     log = MetricsLog(output, first_step)
     progress = Progress(
@@ -145,6 +147,7 @@ def pretrain(
             )
             title = f"phase {stretch.phase_index + 1} of {len(config.phases)}"
             step.length_buckets = phase.length_buckets
+            step.accumulation_steps = phase.accumulation_steps
             progress.begin_stretch(phase, stretch.first_step, title)
             step.fit(
                 training,
@@ -236,11 +239,14 @@ def _check(
                 f"{manifest.directory} was prepared with another vocabulary than "
                 f"{manifests[0].directory}; all phases of a run need the same one."
             )
-        if phase.batch_size % replicas:
+        shares = replicas * phase.accumulation_steps
+        if phase.batch_size % shares:
+            is_cut = phase.accumulation_steps > 1
+            slices = f" with {phase.accumulation_steps} slices each" if is_cut else ""
             raise InputError(
                 f"phases.{index}.batch_size={phase.batch_size} cannot be divided among {replicas} "
-                f"replicas; take a multiple of {replicas}, for example "
-                f"{-(-phase.batch_size // replicas) * replicas}."
+                f"replicas{slices}; take a multiple of {shares}, for example "
+                f"{-(-phase.batch_size // shares) * shares}."
             )
 
 
@@ -292,6 +298,7 @@ def _announce(
     config: PretrainingConfig,
     manifests: Sequence[Manifest],
     pretrainer: BertPretrainer,
+    schedule: PhasedSchedule,
     first_step: int,
     strategy: tf.distribute.Strategy,
 ) -> None:
@@ -301,13 +308,23 @@ def _announce(
         f"{pretrainer.count_params() / 1e6:.1f} million weights, {config.compute_dtype}, "
         f"{strategy.num_replicas_in_sync} replica{'s'[: strategy.num_replicas_in_sync > 1]}."
     )
+    start = 0
     for index, (phase, manifest) in enumerate(zip(config.phases, manifests, strict=True)):
         epochs = phase.steps * phase.batch_size / manifest.num_examples
         print(
-            f"Phase {index + 1}: {phase.steps} steps of {phase.batch_size} x "
-            f"{phase.sequence_length} tokens, {epochs:.1f} epochs of {manifest.num_examples} "
-            f"examples in {manifest.directory}."
+            f"Phase {index + 1}: steps {start + 1} to {start + phase.steps} of "
+            f"{phase.batch_size} x {phase.sequence_length} tokens, {epochs:.1f} epochs of "
+            f"{manifest.num_examples} examples in {manifest.directory}."
         )
+        if start in schedule.starts:
+            own = schedule.schedules[schedule.starts.index(start)]
+            print(f"  {config.optimizer.algorithm}, learning rate {own.describe()}.")
+        else:
+            print(f"  The learning rate goes on, from {float(schedule(start)):.4g}.")
+        start += phase.steps
     if first_step:
-        print(f"Resuming after step {first_step} of {config.total_steps}.")
+        print(
+            f"Resuming after step {first_step} of {config.total_steps}, at a learning rate of "
+            f"{float(schedule(first_step)):.4g}."
+        )
     sys.stdout.flush()

@@ -1,28 +1,27 @@
-"""AdamW as BERT was trained with."""
+"""AdamW as BERT was trained with, and LAMB for large batches."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_bert_tpu.config import OptimizerConfig
-from keras_bert_tpu.training.schedules import WarmupLinearDecay
+from keras_bert_tpu.config import InputError, OptimizerConfig, PhaseConfig
+from keras_bert_tpu.training.schedules import PhasedSchedule, WarmupDecay
 
 # Last parts of the paths of variables that weight decay leaves alone: biases and layer
 # normalization (google-research/bert, optimization.py).
 NOT_DECAYED = ("bias", "output_bias", "gamma", "beta")
 
 
-@keras.saving.register_keras_serializable(package="keras_bert_tpu")
-class BertAdamW(keras.optimizers.Optimizer):
-    """Adam with decoupled weight decay and, by default, without bias correction.
+class BertOptimizer(keras.optimizers.Optimizer):
+    """What both algorithms share: two moments, decoupled decay, and the names of their variables.
 
     For gradient g of step t (from 1) and rate lr:
     m = beta_1 m + (1 - beta_1) g; v = beta_2 v + (1 - beta_2) g^2;
-    w = w - lr (m / (sqrt(v) + epsilon) + weight_decay w).
-    With bias correction m and v are first divided by 1 - beta_1^t and 1 - beta_2^t.
-    `keras.optimizers.AdamW` always corrects and has other defaults. Clipping is the train step's
-    business: it must see the gradient that was summed over the replicas.
+    u = m / (sqrt(v) + epsilon) + weight_decay w.
+    With bias correction m and v are first divided by 1 - beta_1^t and 1 - beta_2^t. Clipping is the
+    train step's business: it must see the gradient that was summed over the replicas.
 
     Args:
         learning_rate: float or `keras.optimizers.schedules.LearningRateSchedule`.
@@ -30,7 +29,7 @@ class BertAdamW(keras.optimizers.Optimizer):
         beta_2: float. Decay of the second moment.
         epsilon: float. Added to the root of the second moment.
         decay_rate: float. Decoupled weight decay, not on biases and layer normalization.
-        bias_correction: bool. False is Google's rule in pre-training.
+        bias_correction: bool.
         name: str.
         **kwargs: Those of `keras.optimizers.Optimizer`.
     """
@@ -43,7 +42,7 @@ class BertAdamW(keras.optimizers.Optimizer):
         epsilon: float = 1e-6,
         decay_rate: float = 0.01,
         bias_correction: bool = False,
-        name: str = "bert_adamw",
+        name: str = "bert_optimizer",
         **kwargs: Any,
     ):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
@@ -67,12 +66,15 @@ class BertAdamW(keras.optimizers.Optimizer):
         self._paths = [variable.path for variable in variables]
         self._decayed = [is_decayed(path) for path in self._paths]
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Updates one variable and its moments."""
+    def advance(self, gradient: Any, variable: Any) -> tuple[Any, bool]:
+        """Updates the moments of a variable.
+
+        Returns:
+            The direction u, of the variable's shape, and whether the variable is decayed.
+        """
         index = self._get_variable_index(variable)
         first, second = self._first_moments[index], self._second_moments[index]
         gradient = ops.cast(gradient, variable.dtype)
-        rate = ops.cast(learning_rate, variable.dtype)
         # m + (g - m) (1 - beta) is beta m + (1 - beta) g with one product less.
         new_first = first + (gradient - first) * (1.0 - self.beta_1)
         new_second = second + (ops.square(gradient) - second) * (1.0 - self.beta_2)
@@ -85,7 +87,7 @@ class BertAdamW(keras.optimizers.Optimizer):
         update = new_first / (ops.sqrt(new_second) + self.epsilon)
         if self._decayed[index]:
             update = update + self.decay_rate * variable
-        self.assign_sub(variable, rate * update)
+        return update, self._decayed[index]
 
     def named_variables(self, model_name: str) -> dict[str, Any]:
         """Returns the step and all moments under names that do not depend on the model's name.
@@ -114,29 +116,108 @@ class BertAdamW(keras.optimizers.Optimizer):
         }
 
 
+@keras.saving.register_keras_serializable(package="keras_bert_tpu")
+class BertAdamW(BertOptimizer):
+    """Adam with decoupled weight decay: w = w - lr u, see `BertOptimizer`.
+
+    Google's BERT pre-trains without bias correction, the default here. `keras.optimizers.AdamW`
+    always corrects, and has other defaults.
+    """
+
+    def __init__(self, *args: Any, name: str = "bert_adamw", **kwargs: Any):
+        super().__init__(*args, name=name, **kwargs)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Updates one variable and its moments."""
+        update, _ = self.advance(gradient, variable)
+        self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * update)
+
+
+@keras.saving.register_keras_serializable(package="keras_bert_tpu")
+class BertLamb(BertOptimizer):
+    """LAMB (arXiv 1904.00962, algorithm 2): w = w - lr (|w| / |u|) u, see `BertOptimizer`.
+
+    The trust ratio |w| / |u|, of the whole variable, is 1 where either norm is zero, and for biases
+    and layer normalization, which are not decayed. `keras.optimizers.Lamb` leaves the decay out of
+    u, and excludes nothing.
+    """
+
+    def __init__(
+        self, *args: Any, bias_correction: bool = True, name: str = "bert_lamb", **kwargs: Any
+    ):
+        super().__init__(*args, bias_correction=bias_correction, name=name, **kwargs)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Updates one variable and its moments."""
+        update, is_adapted = self.advance(gradient, variable)
+        rate = ops.cast(learning_rate, variable.dtype)
+        if is_adapted:
+            weight_norm, update_norm = (
+                ops.sqrt(ops.sum(ops.square(tensor))) for tensor in (variable, update)
+            )
+            is_usable = ops.logical_and(weight_norm > 0, update_norm > 0)
+            # The inner choice keeps the quotient of an unused branch finite.
+            ratio = weight_norm / ops.where(is_usable, update_norm, 1.0)
+            rate = rate * ops.where(is_usable, ratio, 1.0)
+        self.assign_sub(variable, rate * update)
+
+
 def is_decayed(path: str) -> bool:
     """Tells whether weight decay applies to the variable of that path."""
     return path.rsplit("/", 1)[-1] not in NOT_DECAYED
 
 
-def make_schedule(config: OptimizerConfig, total_steps: int) -> WarmupLinearDecay:
-    """Returns the learning rate of a run of `total_steps` steps.
+def make_schedule(optimizer: OptimizerConfig, phases: Sequence[PhaseConfig]) -> PhasedSchedule:
+    """Returns the learning rate of a run.
+
+    A phase that sets its own `learning_rate` begins a schedule of its own, which lasts until the
+    next one begins; the first schedule begins with the run.
 
     Raises:
-        InputError: If the warm-up is not shorter than the run.
+        InputError: If a warm-up is not shorter than its schedule.
     """
-    return WarmupLinearDecay(
-        config.learning_rate, config.warmup_steps, total_steps, config.end_learning_rate
-    )
+    firsts = [i for i, phase in enumerate(phases) if i == 0 or phase.learning_rate is not None]
+    starts, schedules = [], []
+    for first, end in zip(firsts, [*firsts[1:], len(phases)], strict=True):
+        starts.append(sum(phase.steps for phase in phases[:first]))
+        steps = sum(phase.steps for phase in phases[first:end])
+        peak, warmup_steps = phases[first].learning_rate, phases[first].warmup_steps
+        owner = "optimizer" if warmup_steps is None else f"phases.{first}"
+        warmup_steps = optimizer.warmup_steps if warmup_steps is None else warmup_steps
+        if warmup_steps >= steps:
+            raise InputError(
+                f"{owner}.warmup_steps={warmup_steps} must be less than the {steps} steps of "
+                f"{_phases_text(first, end, len(phases))}; shorten the warm-up, for example to "
+                f"{steps // 10}."
+            )
+        schedules.append(
+            WarmupDecay(
+                optimizer.learning_rate if peak is None else peak,
+                warmup_steps,
+                steps,
+                optimizer.end_learning_rate,
+                optimizer.schedule,
+                optimizer.power,
+            )
+        )
+    return PhasedSchedule(starts, schedules)
 
 
-def make_optimizer(config: OptimizerConfig, schedule: WarmupLinearDecay) -> BertAdamW:
+def make_optimizer(config: OptimizerConfig, schedule: PhasedSchedule) -> BertOptimizer:
     """Returns the optimizer of a run; create it in the scope of the strategy."""
-    return BertAdamW(
-        learning_rate=schedule,
-        beta_1=config.beta_1,
-        beta_2=config.beta_2,
-        epsilon=config.epsilon,
-        decay_rate=config.weight_decay,
-        bias_correction=config.bias_correction,
-    )
+    settings = {
+        "learning_rate": schedule,
+        "beta_1": config.beta_1,
+        "beta_2": config.beta_2,
+        "epsilon": config.epsilon,
+        "decay_rate": config.weight_decay,
+    }
+    if config.bias_correction is not None:
+        settings["bias_correction"] = config.bias_correction
+    return BertLamb(**settings) if config.algorithm == "lamb" else BertAdamW(**settings)
+
+
+def _phases_text(first: int, end: int, number: int) -> str:
+    if (first, end) == (0, number):
+        return "all phases"
+    return f"phases.{first}" if end == first + 1 else f"phases {first} to {end - 1}"

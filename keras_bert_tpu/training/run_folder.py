@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_bert_tpu.checkpoints.storage import read_bytes, write_atomically
 from keras_bert_tpu.config import InputError, PretrainingConfig
-from keras_bert_tpu.dataclass_yaml import to_dict, to_yaml
+from keras_bert_tpu.dataclass_yaml import from_dict, to_dict, to_yaml
 from keras_bert_tpu.pretraining_data.damage import ShardScan, scan_shards
 from keras_bert_tpu.pretraining_data.manifest import Manifest
 
@@ -115,7 +115,16 @@ def _parse(path: str) -> dict[str, Any]:
 
 
 def _require_same(output: str, found: dict[str, Any], values: dict[str, Any]) -> None:
-    before, now = _flatten(found["settings"]), _flatten(values["settings"])
+    try:
+        # A setting that came later than the run has the default, which is what the run did.
+        settings = to_dict(from_dict(PretrainingConfig, found["settings"]))
+    except InputError as error:
+        raise InputError(
+            f"{output} holds a run of another version of keras_bert_tpu ({error}); use that "
+            f"version, or choose another output folder."
+        ) from error
+    kept = {key: settings[key] for key in values["settings"]}
+    before, now = _flatten(kept), _flatten(values["settings"])
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
             raise InputError(

@@ -1,6 +1,6 @@
 """The train step: the same on one replica and on many."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -18,8 +18,8 @@ from keras_bert_tpu.training.metrics import Ratio
 
 # int32 holds this many steps times SITES_PER_STEP; the first entry of the seed counts the rounds.
 _STEPS_PER_ROUND = 2**31 // SITES_PER_STEP
-# Primes that keep the first entries of replicas, rounds and neighbouring run seeds apart.
-_REPLICA_STRIDE, _ROUND_STRIDE = 15_485_863, 32_452_843
+# Primes that keep the first entries of replicas, rounds, slices and neighbouring run seeds apart.
+_REPLICA_STRIDE, _ROUND_STRIDE, _SLICE_STRIDE = 15_485_863, 32_452_843, 49_979_687
 
 
 class PretrainingStep(keras.Model):
@@ -32,7 +32,8 @@ class PretrainingStep(keras.Model):
     Args:
         pretrainer: BertPretrainer.
         clip_norm: float. Largest global norm of the reduced gradient; 0 turns clipping off.
-        seed: int. Dropout masks are a function of it, the step, the replica and the layer.
+        seed: int. Dropout masks are a function of it, the step, the replica, the slice and the
+            layer.
     """
 
     def __init__(self, pretrainer: BertPretrainer, clip_norm: float, seed: int):
@@ -42,6 +43,8 @@ class PretrainingStep(keras.Model):
         self.seed = seed
         # Lengths that the batches of this phase may have; none if all have the same.
         self.length_buckets: tuple[int, ...] = ()
+        # Slices of a replica's batch that are gone through one after the other, to save memory.
+        self.accumulation_steps = 1
         self.input_waits: list[tf.Tensor] = []
         self.lengths: list[tf.Tensor] = []
         self._mlm_loss, self._mlm_accuracy = Ratio("mlm_loss"), Ratio("mlm_accuracy")
@@ -72,20 +75,14 @@ class PretrainingStep(keras.Model):
                 `next_sentence_label`.
         """
         replicas = tf.distribute.get_replica_context()
-        masked_words, sequences = replicas.all_reduce(
-            tf.distribute.ReduceOp.SUM, list(total_weights(data))
-        )
-        with tf.GradientTape() as tape:
-            outputs = self(data, training=True, seed=self._dropout_seed(replicas))
-            mlm, nsp = self._sums(data, outputs)
-            # This replica's share of the global mean.
-            loss = tf.math.divide_no_nan(mlm.loss, masked_words)
-            loss += tf.math.divide_no_nan(nsp.loss, sequences)
-        variables = self.trainable_variables
-        # The tied table has a sparse gradient from the lookup and a dense one from the scores;
-        # their sum is dense, and all others are dense by construction.
-        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
+        totals = replicas.all_reduce(tf.distribute.ReduceOp.SUM, list(total_weights(data)))
+        first_seed = self._dropout_seed(replicas)
+        if self.accumulation_steps == 1:
+            gradients, mlm, nsp = self._gradients(data, totals, first_seed)
+        else:
+            gradients, mlm, nsp = self._accumulated_gradients(data, totals, first_seed)
         gradients = replicas.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        variables = self.trainable_variables
         norm = tf.linalg.global_norm(gradients)
         scale = 1.0
         if self.clip_norm:
@@ -95,6 +92,53 @@ class PretrainingStep(keras.Model):
         self.optimizer.apply([gradient * scale for gradient in gradients], variables)
         self._update_metrics(mlm, nsp)
         self._gradient_norm.update_state(norm, 1.0)
+
+    def _gradients(
+        self, data: Mapping[str, tf.Tensor], totals: Sequence[tf.Tensor], seed: tf.Tensor
+    ) -> tuple[list[tf.Tensor], Sums, Sums]:
+        """The gradients of this data's share of the global mean losses, and the sums behind it."""
+        masked_words, sequences = totals
+        with tf.GradientTape() as tape:
+            outputs = self(data, training=True, seed=_fold(seed))
+            mlm, nsp = self._sums(data, outputs)
+            loss = tf.math.divide_no_nan(mlm.loss, masked_words)
+            loss += tf.math.divide_no_nan(nsp.loss, sequences)
+        # The tied table has a sparse gradient from the lookup and a dense one from the scores;
+        # their sum is dense, and all others are dense by construction.
+        gradients = tape.gradient(loss, self.trainable_variables)
+        return [tf.convert_to_tensor(gradient) for gradient in gradients], mlm, nsp
+
+    def _accumulated_gradients(
+        self, data: Mapping[str, tf.Tensor], totals: Sequence[tf.Tensor], seed: tf.Tensor
+    ) -> tuple[list[tf.Tensor], Sums, Sums]:
+        """As `_gradients`, a slice at a time: the shares of the slices add up to the whole."""
+        number = self.accumulation_steps
+        slices = {
+            name: tf.reshape(value, [number, value.shape[0] // number, *value.shape[1:]])
+            for name, value in data.items()
+        }
+
+        # Inlined in the loop, temporaries that TensorFlow's memory optimizer makes of large sums
+        # are made once too often, and the next step finds one there (tensorflow issue 23780).
+        gradients_of = tf.function(
+            self._gradients, autograph=False, experimental_attributes={"_noinline": True}
+        )
+
+        def add_slice(index: tf.Tensor, *before: Any) -> tuple[Any, ...]:
+            part = {name: value[index] for name, value in slices.items()}
+            own_seed = seed + tf.stack([tf.cast(index, tf.int64) * _SLICE_STRIDE, 0])
+            made = gradients_of(part, totals, own_seed)
+            return (index + 1, *tf.nest.map_structure(tf.add, before, made))
+
+        zeros = [tf.zeros(variable.shape, variable.dtype) for variable in self.trainable_variables]
+        nothing = Sums(*[tf.zeros([])] * 3)
+        _, gradients, mlm, nsp = tf.while_loop(
+            lambda index, *_: index < number,
+            add_slice,
+            (tf.constant(0), zeros, nothing, nothing),
+            parallel_iterations=1,  # Or the activations of two slices could be there at once.
+        )
+        return gradients, mlm, nsp
 
     def test_step(self, data: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Adds this replica's slice of a held-out batch to the metrics.
@@ -129,7 +173,7 @@ class PretrainingStep(keras.Model):
 
         @tf.function
         def run_steps(
-            iterator: Any, length_buckets: tuple[int, ...]
+            iterator: Any, length_buckets: tuple[int, ...], accumulation_steps: int
         ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
             waited = tf.constant(0.0, tf.float64)
             length = tf.constant(0, tf.int64)
@@ -148,7 +192,8 @@ class PretrainingStep(keras.Model):
             return self.get_metrics_result(), waited, length
 
         def train_function(iterator: Any) -> dict[str, tf.Tensor]:
-            logs, waited, length = run_steps(iterator, self.length_buckets)
+            # What is no tensor is told, so that a phase that differs in it is traced anew.
+            logs, waited, length = run_steps(iterator, self.length_buckets, self.accumulation_steps)
             self.input_waits.append(waited)
             self.lengths.append(length)
             return logs
@@ -168,11 +213,12 @@ class PretrainingStep(keras.Model):
         return length
 
     def _dropout_seed(self, replicas: tf.distribute.ReplicaContext) -> tf.Tensor:
+        """The int64 seed [2] of this step, replica and its first slice, before `_fold`."""
         step = tf.cast(self.optimizer.iterations, tf.int64)
         replica = tf.cast(replicas.replica_id_in_sync_group, tf.int64)
         first = self.seed + replica * _REPLICA_STRIDE + step // _STEPS_PER_ROUND * _ROUND_STRIDE
         second = step % _STEPS_PER_ROUND * SITES_PER_STEP
-        return tf.cast(tf.stack([first % 2**31, second]), tf.int32)
+        return tf.stack([first, second])
 
     def _sums(self, data: Mapping[str, Any], outputs: Mapping[str, Any]) -> tuple[Sums, Sums]:
         mlm = masked_language_model_sums(
@@ -188,6 +234,11 @@ class PretrainingStep(keras.Model):
         self._mlm_accuracy.update_state(mlm.correct, mlm.weight)
         self._nsp_loss.update_state(nsp.loss, nsp.weight)
         self._nsp_accuracy.update_state(nsp.correct, nsp.weight)
+
+
+def _fold(seed: tf.Tensor) -> tf.Tensor:
+    """The int32 seed that `Dropout` takes."""
+    return tf.cast(seed % 2**31, tf.int32)
 
 
 def _run_in_bucket(

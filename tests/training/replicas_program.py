@@ -1,12 +1,13 @@
 """Trains a tiny model on a number of logical CPU devices; run by test_train_step.py."""
 
+import json
 import sys
 
 import numpy as np
 import tensorflow as tf
 
-replicas, steps_per_execution = int(sys.argv[1]), int(sys.argv[2])
-dropout, path = float(sys.argv[3]), sys.argv[4]
+options, path = json.loads(sys.argv[1]), sys.argv[2]
+replicas, dropout = options["replicas"], options["dropout"]
 cpu = tf.config.list_physical_devices("CPU")[0]
 if replicas > 1:
     tf.config.set_logical_device_configuration(
@@ -59,7 +60,9 @@ with strategy.scope():
     )
     # A norm far below that of the gradients, so that clipping takes part in what is compared.
     step = PretrainingStep(BertPretrainer(encoder, dtype="float32"), clip_norm=0.5, seed=5)
-    step.compile(optimizer=BertAdamW(1e-3), steps_per_execution=steps_per_execution)
+    step.compile(optimizer=BertAdamW(1e-3), steps_per_execution=options["steps_per_execution"])
+    step.accumulation_steps = options["accumulation_steps"]
+    step.pretrainer.encoder.recompute = options["recompute"]
 
 
 def distribute(dataset):

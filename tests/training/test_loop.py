@@ -188,9 +188,10 @@ def test_finished_run_given_again_trains_no_further(unbroken, records, vocabular
     assert checksums(unbroken) == before
 
 
-def test_phases_follow_each_other_with_one_schedule(tmp_path, records, vocabulary):
+def test_phases_follow_each_other_and_may_restate_the_rate(tmp_path, records, vocabulary, capfd):
     config = to_dict(make_config(vocabulary, steps=12, evaluate_every=8, save_every=4, log_every=2))
-    config["phases"].append({**LONG, "steps": 8})
+    config["phases"].append({**LONG, "steps": 8, "learning_rate": 4e-4, "warmup_steps": 4})
+    config["optimizer"]["algorithm"] = "lamb"
     config = from_dict(PretrainingConfig, config)
     with pytest.raises(RuntimeError):
         pretrain(config, str(records), str(tmp_path / "broken"), callbacks=[StopAt(17)])
@@ -201,10 +202,18 @@ def test_phases_follow_each_other_with_one_schedule(tmp_path, records, vocabular
     position = json.loads(marker.read_text())["data_position"]
     assert position == {"phase": 1, "phase_step": 4, "next_example": 32}
     rates = [r["learning_rate"] for r in read_metrics(tmp_path / "whole", "train")]
-    # Up to 1e-3 at step 5, then straight down to 0 at step 20.
-    assert rates == pytest.approx(
-        [4e-4, 8e-4, *(1e-3 * (20 - step) / 15 for step in range(6, 21, 2))], rel=1e-5
-    )
+    # Up to 1e-3 at step 5 and straight down to 0 at step 12; up to 4e-4 at step 16, down at 20.
+    first = [4e-4, 8e-4, *(1e-3 * (12 - step) / 7 for step in (6, 8, 10))]
+    assert rates == pytest.approx([*first, 0.0, 2e-4, 4e-4, 2e-4, 0.0], rel=1e-5, abs=1e-9)
+    said = capfd.readouterr().out
+    for line in (
+        "Phase 1: steps 1 to 12 of 16 x 32 tokens",
+        "  lamb, learning rate 0.001 after a warm-up of 5 steps, then polynomial (power 1) to 0",
+        "Phase 2: steps 13 to 20 of",
+        "  lamb, learning rate 0.0004 after a warm-up of 4 steps, then polynomial (power 1) to 0",
+        "Resuming after step 16 of 20, at a learning rate of 0.0004.",
+    ):
+        assert line in said
 
 
 def test_callbacks_see_one_training_with_an_epoch_for_each_evaluation(

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from keras_bert_tpu.config import InputError, PretrainingConfig
@@ -22,6 +24,29 @@ def test_same_run_may_go_on_with_other_logging(tmp_path, manifest):
     run_folder.claim(output, config(log_every=7, keep_checkpoints=9), [manifest])
     written = (tmp_path / "run" / "config.yaml").read_text()
     assert "log_every: 7" in written
+
+
+def test_a_setting_that_came_later_than_the_run_has_its_default(tmp_path, manifest):
+    output = str(tmp_path / "run")
+    run_folder.claim(output, config(), [manifest])
+    path = tmp_path / "run" / "run.json"
+    values = json.loads(path.read_text())
+    del values["settings"]["optimizer"]["algorithm"]
+    path.write_text(json.dumps(values))
+    run_folder.claim(output, config(), [manifest])
+    with pytest.raises(InputError, match="algorithm is adamw, here it is lamb"):
+        run_folder.claim(output, config(optimizer={"algorithm": "lamb"}), [manifest])
+
+
+def test_a_run_of_another_version_is_told(tmp_path, manifest):
+    output = str(tmp_path / "run")
+    run_folder.claim(output, config(), [manifest])
+    path = tmp_path / "run" / "run.json"
+    values = json.loads(path.read_text())
+    values["settings"]["sharpness"] = 1
+    path.write_text(json.dumps(values))
+    with pytest.raises(InputError, match="run of another version .* no config key sharpness"):
+        run_folder.claim(output, config(), [manifest])
 
 
 def test_another_setting_is_named_with_both_values(tmp_path, manifest):

@@ -1,5 +1,6 @@
 """The train step on one and on several replicas, each in a process of its own."""
 
+import json
 import pathlib
 import subprocess
 import sys
@@ -7,14 +8,25 @@ import sys
 import numpy as np
 import pytest
 
+from keras_bert_tpu.training import train_step
+
 PROGRAM = pathlib.Path(__file__).parent / "replicas_program.py"
 
 
-def train(folder, replicas=1, steps_per_execution=1, dropout=0.0):
-    path = folder / f"{replicas}_{steps_per_execution}_{dropout}.npz"
-    arguments = [str(replicas), str(steps_per_execution), str(dropout), str(path)]
+def train(folder, **options):
+    options = {
+        "replicas": 1,
+        "steps_per_execution": 1,
+        "dropout": 0.0,
+        "accumulation_steps": 1,
+        "recompute": False,
+        **options,
+    }
+    path = folder / "results.npz"
     done = subprocess.run(
-        [sys.executable, str(PROGRAM), *arguments], capture_output=True, text=True
+        [sys.executable, str(PROGRAM), json.dumps(options), str(path)],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     with np.load(path) as file:
@@ -47,6 +59,34 @@ def test_several_steps_in_one_execution_train_as_single_ones(tmp_path, on_one):
 
 def test_several_steps_in_one_execution_work_on_replicas(tmp_path, on_one):
     assert_close(train(tmp_path, replicas=2, steps_per_execution=2), on_one)
+
+
+@pytest.mark.parametrize(("replicas", "slices"), [(1, 2), (1, 8), (2, 2)])
+def test_slices_of_a_batch_add_up_to_the_whole(tmp_path, on_one, replicas, slices):
+    # The slices hold from 16 to no masked words, so a mean of their means would be another loss.
+    assert_close(train(tmp_path, replicas=replicas, accumulation_steps=slices), on_one)
+
+
+def test_slices_draw_dropout_masks_of_their_own(tmp_path):
+    whole = train(tmp_path, dropout=0.1)
+    sliced = train(tmp_path, dropout=0.1, accumulation_steps=2)
+    assert abs(whole["fit_loss"] - sliced["fit_loss"]) > 1e-4
+
+
+def test_seeds_of_replicas_slices_and_rounds_never_meet():
+    replicas, slices, rounds = np.meshgrid(np.arange(2048), np.arange(64), np.arange(4))
+    first = (
+        replicas * train_step._REPLICA_STRIDE
+        + slices * train_step._SLICE_STRIDE
+        + rounds * train_step._ROUND_STRIDE
+    )
+    assert len(np.unique(first % 2**31)) == first.size
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_recomputed_layers_give_the_same_gradients_with_dropout(tmp_path, replicas):
+    kept = train(tmp_path, replicas=replicas, dropout=0.1)
+    assert_close(train(tmp_path, replicas=replicas, dropout=0.1, recompute=True), kept)
 
 
 def test_dropout_differs_between_replicas_and_repeats_with_the_seed(tmp_path, on_one):
