@@ -27,7 +27,7 @@ from keras_bert_tpu.text.vocabulary import Vocabulary
 WORK_FOLDER = "kbt-prepare-unfinished"
 _PLAN_FILE = "plan.json"
 # Of the files in the work folder; one that another version left cannot be gone on with.
-_WORK_VERSION = 1
+_WORK_VERSION = 2
 
 
 class WorkFolder:
