@@ -73,6 +73,23 @@ def check_same_arrays(
             )
 
 
+def assign_arrays(path: str, model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
+    """Assigns all weights of a model.
+
+    Args:
+        path: str. Where the arrays are from, for messages.
+        model: keras.Model.
+        arrays: By the names of `weights_by_name`.
+
+    Raises:
+        InputError: If the arrays are not just those of the model.
+    """
+    variables = weights_by_name(model)
+    check_same_arrays(path, variables, arrays)
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
+
+
 def read_bytes(path: str) -> bytes:
     """Reads a whole local or gs:// file."""
     with tf.io.gfile.GFile(path, "rb") as file:

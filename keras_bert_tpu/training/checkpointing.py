@@ -9,36 +9,32 @@ their variables as safetensors, so other tools can read them.
 import json
 import posixpath
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import tensorflow as tf
 from absl import logging
 
+from keras_bert_tpu.checkpoints.run_layout import (
+    FORMAT_VERSION,
+    MARKER,
+    OPTIMIZER,
+    STEP_PREFIX,
+    WEIGHTS,
+    Checkpoint,
+    check_format,
+    complete_checkpoints,
+)
 from keras_bert_tpu.checkpoints.storage import (
     DamagedFileError,
     check_same_arrays,
     read_arrays,
-    read_bytes,
     weights_by_name,
     write_arrays,
     write_atomically,
 )
 from keras_bert_tpu.config import InputError
 from keras_bert_tpu.training.optimizers import BertOptimizer
-
-FORMAT_VERSION = 1
-MARKER = "checkpoint.json"
-WEIGHTS, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
-_PREFIX = "step-"
-
-
-class Checkpoint(NamedTuple):
-    """What `latest` found: the folder and what its marker says."""
-
-    path: str
-    step: int
-    state: Mapping[str, Any]
 
 
 class Checkpointer:
@@ -75,7 +71,7 @@ class Checkpointer:
         Returns:
             str. The folder of the checkpoint.
         """
-        path = posixpath.join(self.directory, f"{_PREFIX}{step:08d}")
+        path = posixpath.join(self.directory, f"{STEP_PREFIX}{step:08d}")
         tf.io.gfile.makedirs(path)
         marker = posixpath.join(path, MARKER)
         if tf.io.gfile.exists(marker):
@@ -86,7 +82,7 @@ class Checkpointer:
         }
         values = {"format_version": FORMAT_VERSION, "step": step, **state, "sha256": checksums}
         write_atomically(marker, json.dumps(values, indent=2).encode())
-        for checkpoint in self._complete()[: -self.keep]:
+        for checkpoint in complete_checkpoints(self.directory)[: -self.keep]:
             tf.io.gfile.rmtree(checkpoint.path)
         return path
 
@@ -101,7 +97,7 @@ class Checkpointer:
                 or of an unknown format.
             tf.errors.OpError: If the folder cannot be listed.
         """
-        checkpoints = self._complete()
+        checkpoints = complete_checkpoints(self.directory)
         for checkpoint in reversed(checkpoints):
             try:
                 self._restore(checkpoint)
@@ -115,33 +111,8 @@ class Checkpointer:
             )
         return None
 
-    def _complete(self) -> list[Checkpoint]:
-        """Lists the checkpoints whose marker is there, oldest first."""
-        if not tf.io.gfile.exists(self.directory):
-            return []
-        found = []
-        for name in sorted(entry.rstrip("/") for entry in tf.io.gfile.listdir(self.directory)):
-            path = posixpath.join(self.directory, name)
-            marker = posixpath.join(path, MARKER)
-            if not name.startswith(_PREFIX) or not tf.io.gfile.exists(marker):
-                continue
-            step = int(name.removeprefix(_PREFIX))
-            try:
-                state = json.loads(read_bytes(marker))
-            except ValueError:
-                state = {}  # Listed all the same, so that it is reported as damaged.
-            found.append(Checkpoint(path, step, state))
-        return found
-
     def _restore(self, checkpoint: Checkpoint) -> None:
-        version = checkpoint.state.get("format_version")
-        if version is None:
-            raise DamagedFileError(f"{checkpoint.path}/{MARKER} is not valid JSON")
-        if version != FORMAT_VERSION:
-            raise InputError(
-                f"{checkpoint.path} has checkpoint format {version}, this version reads format "
-                f"{FORMAT_VERSION}; use the version of keras_bert_tpu that wrote it."
-            )
+        check_format(checkpoint)
         loaded = {
             name: read_arrays(
                 posixpath.join(checkpoint.path, name), checkpoint.state["sha256"].get(name)

@@ -178,7 +178,7 @@ def pretrain(
         progress.close()
         log.close()
     plot_curves(log.path, posixpath.join(output, "curves.png"))
-    model_folder = posixpath.join(output, "model")
+    model_folder = posixpath.join(output, run_folder.MODEL)
     data_config = manifests[-1].config
     pretrainer.save_pretrained(
         model_folder,

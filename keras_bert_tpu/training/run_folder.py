@@ -8,14 +8,16 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_bert_tpu.checkpoints import run_layout
 from keras_bert_tpu.checkpoints.storage import read_bytes, write_atomically
 from keras_bert_tpu.config import InputError, PretrainingConfig
 from keras_bert_tpu.dataclass_yaml import from_dict, to_dict, to_yaml
 from keras_bert_tpu.pretraining_data.damage import ShardScan, scan_shards
 from keras_bert_tpu.pretraining_data.manifest import Manifest
 
-FORMAT_VERSION = 1
-RUN, CONFIG, CHECKPOINTS, DAMAGE = "run.json", "config.yaml", "checkpoints", "damage.json"
+FORMAT_VERSION = run_layout.RUN_FORMAT_VERSION
+RUN, CHECKPOINTS, MODEL = run_layout.RUN, run_layout.CHECKPOINTS, run_layout.MODEL
+CONFIG, DAMAGE = "config.yaml", "damage.json"
 # What may differ between a run and its continuation, because no weight depends on it.
 _WATCHING = ("log_every", "evaluate_every", "evaluate_examples", "save_every", "keep_checkpoints")
 # What may differ so that a run which met damaged records can go on around them.
