@@ -112,8 +112,8 @@ class PretrainingStep(keras.Model):
         share = tf.cast(is_made, tf.float32)
         scale = share
         if self.clip_norm:
-            scale *= self.clip_norm / tf.maximum(norm, self.clip_norm)
-        # Of a gradient that is not finite this makes zeros, and no product more than clipping does.
+            scale = tf.where(is_made, self.clip_norm / tf.maximum(norm, self.clip_norm), 0.0)
+        # Of a gradient that is not finite this makes zeros, at the price of the product for clipping.
         gradients = [tf.math.multiply_no_nan(gradient, scale) for gradient in gradients]
         self.optimizer.apply_reduced(gradients, self.trainable_variables, share)
         self._skipped_in_row.assign(tf.where(is_made, 0, in_row + 1))
@@ -179,9 +179,17 @@ class PretrainingStep(keras.Model):
         On several replicas the batches need `next_sentence_weights`: when a finite dataset ends, a
         distributed iterator fills up with rows of zeros, which must not count.
         """
+        self._add_held_out(data)
+        return self.get_metrics_result()
+
+    @tf.function
+    def held_out_function(self, iterator: Any) -> None:
+        """Adds the next held-out batch of all replicas to the metrics."""
+        self.distribute_strategy.run(self._add_held_out, args=(iterator.get_next(),))
+
+    def _add_held_out(self, data: Mapping[str, tf.Tensor]) -> None:
         mlm, nsp = self._sums(data, self(data, training=False))
         self._update_metrics(mlm, nsp)
-        return self.get_metrics_result()
 
     def get_metrics_result(self) -> dict[str, tf.Tensor]:
         """Returns the metrics and `loss`, the sum of both mean losses."""

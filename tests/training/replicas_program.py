@@ -84,7 +84,7 @@ def distribute(dataset):
 
 history = step.fit(distribute(examples), steps_per_epoch=STEPS, verbose=0).history
 # Like validation_dataset: at its end a distributed iterator fills replicas with rows of zeros.
-skipped_in_row = step.skipped_in_row
+skipped_in_row, norms = step.skipped_in_row, step.layer_gradient_norms()
 held_out = examples.take(STEPS * BATCH).map(lambda row: {**row, "next_sentence_weights": [1.0]})
 evaluation = step.evaluate(distribute(held_out), return_dict=True, verbose=0)
 results = {f"fit_{name}": values[-1] for name, values in history.items()}
@@ -93,7 +93,7 @@ for weight in step.pretrainer.weights:
     results[weight.path] = keras.ops.convert_to_numpy(weight)
 for average, weight in zip(optimizer.averages, step.trainable_variables, strict=False):
     results[f"average/{weight.path}"] = keras.ops.convert_to_numpy(average)
-results |= {f"norm/{name}": norm for name, norm in step.layer_gradient_norms().items()}
+results |= {f"norm/{name}": norm for name, norm in norms.items()}
 results["skipped_in_row"] = skipped_in_row
 results["waited"] = step.take_input_wait()
 np.savez(path, **results)
