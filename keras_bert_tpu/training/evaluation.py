@@ -116,8 +116,9 @@ class MaskedWordBaseline:
     Attributes:
         piece: str. The most frequent one; of equally frequent ones the first of the vocabulary.
         accuracy: float. Its share of the targets: that of always answering it.
-        loss: float. Entropy of the targets' frequencies. No model without context has a lower loss
-            on these targets; the fewer they are, the more it flatters this baseline.
+        loss: float. Entropy of the targets' frequencies. No guess that is the same for all targets
+            has a lower loss, and one made from the training records has a higher one: the fewer
+            the targets, the more their own frequencies flatter this baseline.
     """
 
     piece: str
