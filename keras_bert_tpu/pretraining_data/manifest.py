@@ -196,9 +196,9 @@ class Manifest:
         """
         if self.config.masks != "dynamic":
             raise InputError(
-                f"mask_rate={mask_rate} needs masks that are drawn when records are read, and those "
-                f"of {self.directory} are in the records; prepare them again with --masks=dynamic, "
-                f"or leave mask_rate out."
+                f"mask_rate={mask_rate} needs masks that are drawn when records are read, and the "
+                f"records of {self.directory} have theirs in them; prepare them again with "
+                f"--masks=dynamic, or leave mask_rate out."
             )
         config = dataclasses.replace(
             self.config, mask_rate=mask_rate, max_predictions=max_predictions

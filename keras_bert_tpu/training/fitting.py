@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from keras_bert_tpu.training.train_step import PretrainingStep
 
@@ -45,8 +44,8 @@ def fit_stretch(
     step: PretrainingStep,
     training: Any,
     validation: Any,
-    steps: int,
     validation_steps: int | None,
+    steps: int,
     epoch: int,
     callbacks: RunCallbacks,
     is_multi_process: bool,
@@ -57,8 +56,8 @@ def fit_stretch(
         step: PretrainingStep, compiled.
         training: Batches, endless.
         validation: Held-out batches, or None.
-        steps: int. Steps to make.
         validation_steps: int or None. Batches of `validation`.
+        steps: int. Steps to make.
         epoch: int. What callbacks are told.
         callbacks: RunCallbacks.
         is_multi_process: bool. Under a MultiWorkerMirroredStrategy of several processes Keras'

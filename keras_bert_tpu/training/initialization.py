@@ -111,9 +111,7 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
     )
 
 
-def _table(
-    description: str, variables: dict[str, keras.Variable], chosen: Sequence[str]
-) -> str:
+def _table(description: str, variables: dict[str, keras.Variable], chosen: Sequence[str]) -> str:
     """One line for each layer: how many of its weights were taken."""
     layers: dict[str, list[str]] = {}
     for name in variables:

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_bert_tpu.checkpoints.storage import read_bytes, write_atomically
+from keras_bert_tpu.training.trackers import Tracker
 
 
 class MetricsLog:

@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import keras
 import tqdm.auto as tqdm
@@ -17,6 +16,7 @@ from keras_bert_tpu.training.spikes import SpikeRule
 
 # What an evaluation has no figure for.
 _OF_TRAINING = ("gradient_norm", "skipped_steps")
+
 
 class Progress(keras.callbacks.Callback):
     """Progress bar, and a record of the metrics each `log_every` steps and each evaluation.
@@ -72,7 +72,7 @@ class Progress(keras.callbacks.Callback):
                 mininterval=interval,
                 maxinterval=interval,
                 # The time left is told beside, see `eta`.
-                bar_format="{desc}: {percentage:3.0f}% {bar:20} {n_fmt}/{total_fmt} [{elapsed}"
+                bar_format="{desc}{percentage:3.0f}% {bar:20} {n_fmt}/{total_fmt} [{elapsed}"
                 "{postfix}]",
                 disable=not self._is_shown,
             )
@@ -119,8 +119,8 @@ class Progress(keras.callbacks.Callback):
             first = self.step - skipped + 1
             raise InputError(
                 f"The loss or its gradient was not finite in steps {first} to {first + limit - 1}, "
-                f"{limit} in a row; the weights are as they were before, and the last checkpoint is "
-                f"kept. Lower optimizer.learning_rate, lengthen the warm-up, or look at the "
+                f"{limit} in a row; the weights are as they were before, and the last checkpoint "
+                f"is kept. Lower optimizer.learning_rate, lengthen the warm-up, or look at the "
                 f"examples of these steps; max_nonfinite_steps sets the limit."
             )
 
@@ -160,7 +160,8 @@ class Progress(keras.callbacks.Callback):
         values |= {f"gradient_norm/{name}": norm for name, norm in norms.items()}
         self._log.write("train", self.step, values)
         left = remaining_seconds(self._config.phases, self.step, seconds / steps, self._flops)
-        self._bar.set_postfix_str(f"{tqdm.tqdm.format_interval(left)} left, {describe_speed(values)}")
+        left = tqdm.tqdm.format_interval(left)
+        self._bar.set_postfix_str(f"{left} left, {describe_speed(values)}", refresh=False)
         self.model.reset_metrics()
         self._spikes.add(self.step, values["loss"])
         self._restart_clock()

@@ -113,7 +113,7 @@ class PretrainingStep(keras.Model):
         scale = share
         if self.clip_norm:
             scale = tf.where(is_made, self.clip_norm / tf.maximum(norm, self.clip_norm), 0.0)
-        # Of a gradient that is not finite this makes zeros, at the price of the product for clipping.
+        # Zeros of a gradient that is not finite, at the price of the product for clipping.
         gradients = [tf.math.multiply_no_nan(gradient, scale) for gradient in gradients]
         self.optimizer.apply_reduced(gradients, self.trainable_variables, share)
         self._skipped_in_row.assign(tf.where(is_made, 0, in_row + 1))
@@ -199,7 +199,11 @@ class PretrainingStep(keras.Model):
             if metric is not self._skipped and metric is not self._group_norms
         }
         loss = results["mlm_loss"] + results["nsp_loss"]
-        return {"loss": loss, **results, "skipped_steps": tf.convert_to_tensor(self._skipped.numerator)}
+        return {
+            "loss": loss,
+            **results,
+            "skipped_steps": tf.convert_to_tensor(self._skipped.numerator),
+        }
 
     def layer_gradient_norms(self) -> dict[str, float]:
         """Returns the mean norm of the gradient of each layer since the last reset, unclipped.
