@@ -1,4 +1,4 @@
-"""What accelerators can do at best, from their makers' pages: one table for each kind.
+"""What accelerators can do at best, as their makers state it: one table for each kind.
 
 Peaks are of dense matrix products in floating point operations a second, a multiply-add counted as
 two. Cloud TPU pages are at docs.cloud.google.com/tpu/docs, read in November 2026.
@@ -86,14 +86,12 @@ GPUS = [
     GpuPeak(r"A100[- ].*", 312e12, 19.5e12, 156e12),
     # "NVIDIA L4 Tensor Core GPU" data sheet: 242 and 120 with sparsity.
     GpuPeak(r"L4", 121e12, 30.3e12, 60e12),
-    # "NVIDIA H100 Tensor Core GPU" data sheets: SXM 1,979 and 989, PCIe 1,513 and 756, NVL 1,671
-    # and 835 with sparsity. "80GB HBM3" is what CUDA calls the SXM module.
+    # "NVIDIA H100 Tensor Core GPU" data sheet: SXM 1,979 and 989, PCIe 1,513 and 756 with sparsity.
+    # "80GB HBM3" is what CUDA calls the SXM module.
     GpuPeak(r"H100 80GB HBM3", 989.5e12, 67e12, 494.5e12),
     GpuPeak(r"H100 PCIe", 756.5e12, 51e12, 378e12),
-    GpuPeak(r"H100 NVL", 835.5e12, 60e12, 417.5e12),
-    # "NVIDIA H200 Tensor Core GPU" data sheet: as the H100 SXM and NVL.
+    # "NVIDIA H200 Tensor Core GPU" data sheet, SXM: as the H100 SXM.
     GpuPeak(r"H200", 989.5e12, 67e12, 494.5e12),
-    GpuPeak(r"H200 NVL", 835.5e12, 60e12, 417.5e12),
 ]
 
 

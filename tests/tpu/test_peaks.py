@@ -86,6 +86,7 @@ def test_metadata_server_tells_the_type_of_a_tpu(tpu_strategy, monkeypatch):
         ("NVIDIA L4", 121e12, 60e12, 30.3e12),
         ("Tesla V100-SXM2-16GB", None, 15.7e12, 15.7e12),
         ("Tesla T4", None, 8.1e12, 8.1e12),
+        ("NVIDIA H200 NVL", None, None, None),
         ("NVIDIA L40", None, None, None),
         ("NVIDIA T400", None, None, None),
         ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", None, None, None),
