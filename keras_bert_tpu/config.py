@@ -42,6 +42,7 @@ INPUT_FORMATS = ("auto", "sentences", "documents", "jsonl")
 DUPLICATES = ("keep", "exact", "near")
 ON_DAMAGE = ("stop", "skip")
 ALGORITHMS = ("adamw", "lamb")
+TRACKERS = ("wandb", "mlflow")
 BEST_METRICS = ("none", "loss", "mlm_loss", "nsp_loss", "mlm_accuracy", "nsp_accuracy")
 SCHEDULES = ("polynomial", "cosine", "constant")
 

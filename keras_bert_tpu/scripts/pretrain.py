@@ -4,8 +4,11 @@ The run itself, and from there the train step, the losses and the learning rate,
 away in `keras_bert_tpu.training.loop.pretrain`.
 """
 
+import sys
+
 from absl import flags
 
+from keras_bert_tpu.config import TRACKERS
 from keras_bert_tpu.scripts import app
 
 PROGRAM = "kbt-pretrain"
@@ -17,8 +20,13 @@ USAGE = """Trains a BERT on the records that kbt-prepare wrote, or continues a r
       --set optimizer.learning_rate=2e-4 --set phases.0.batch_size=512
 
 A run that was stopped goes on after its last checkpoint when the same command is given again.
-The output folder holds config.yaml, metrics.jsonl, tensorboard/, curves.png, checkpoints/ and,
-at the end, model/."""
+SIGTERM, which a machine that is preempted gets, saves at once and ends with exit status 75. The
+output folder holds config.yaml, metrics.jsonl, tensorboard/, curves.png, checkpoints/ and, at the
+end, model/.
+
+Several processes of one run, each with its GPUs or CPU, are started with the same command and with
+the variable TF_CONFIG of TensorFlow's MultiWorkerMirroredStrategy; a TPU, a pod too, is driven by
+one process."""
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -42,6 +50,19 @@ def define_flags(values: flags.FlagValues) -> None:
         "'local' on a TPU VM, a TPU's name or its grpc:// address. Without it: GPUs, else CPU.",
         flag_values=values,
     )
+    flags.DEFINE_string(
+        "profile_steps",
+        None,
+        "First and last step of a profile for TensorBoard, counted from 1, for example 100:110.",
+        flag_values=values,
+    )
+    flags.DEFINE_multi_enum(
+        "tracker",
+        [],
+        TRACKERS,
+        "Who is given the lines of metrics.jsonl, too: wandb or mlflow; may be repeated.",
+        flag_values=values,
+    )
     flags.DEFINE_string("zone", None, "Cloud zone of a TPU given by name.", flag_values=values)
     flags.DEFINE_string(
         "project", None, "Cloud project of a TPU given by name.", flag_values=values
@@ -53,12 +74,26 @@ def main() -> None:
     from keras_bert_tpu.config import PretrainingConfig
     from keras_bert_tpu.tpu.connect import connect
     from keras_bert_tpu.training.loop import pretrain
+    from keras_bert_tpu.training.profiling import parse_profile_steps
+    from keras_bert_tpu.training.termination import EXIT_CODE, Terminated
 
     values = flags.FLAGS
     config = PretrainingConfig.from_yaml(values.config, values.set)
+    profile_steps = parse_profile_steps(values.profile_steps) if values.profile_steps else None
     connection = connect(values.tpu, values.zone, values.project)
     print(f"Running on {connection.description}.")
-    pretrain(config, values.data, values.output, connection.strategy)
+    try:
+        pretrain(
+            config,
+            values.data,
+            values.output,
+            connection.strategy,
+            profile_steps=profile_steps,
+            trackers=values.tracker,
+        )
+    except Terminated as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        sys.exit(EXIT_CODE)
 
 
 def run() -> None:

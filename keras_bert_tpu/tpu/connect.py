@@ -1,5 +1,7 @@
 """A distribution strategy from a name: a TPU, else the GPUs of this machine, else its CPU."""
 
+import json
+import os
 from typing import NamedTuple
 
 import keras
@@ -21,8 +23,9 @@ def connect(
     """Connects to the accelerators of a run.
 
     Args:
-        tpu: str. "local" on a TPU VM, the name of a TPU, or a grpc:// address. None takes the GPUs
-            of this machine or, without one, its CPU.
+        tpu: str. "local" on a TPU VM, the name of a TPU, or a grpc:// address. None takes the
+            processes of the variable TF_CONFIG, or else the GPUs of this machine or, without one,
+            its CPU.
         zone: str. Cloud zone of a named TPU; by default that of this machine.
         project: str. Cloud project of a named TPU; by default that of this machine.
 
@@ -39,6 +42,10 @@ def connect(
         )
     if tpu:
         return _connect_tpu(tpu, zone, project)
+    if processes := _num_processes():
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        replicas = strategy.num_replicas_in_sync
+        return Connection(strategy, f"{replicas} replicas in {processes} processes")
     gpus = tf.config.list_logical_devices("GPU")
     if len(gpus) > 1:
         strategy = tf.distribute.MirroredStrategy([gpu.name for gpu in gpus])
@@ -54,6 +61,22 @@ def connect(
         )
         return Connection(strategy, f"{len(cpus)} logical CPU devices of this machine")
     return Connection(tf.distribute.get_strategy(), "the CPU of this machine")
+
+
+def _num_processes() -> int:
+    """The processes that TF_CONFIG tells of; 0 if it tells of no other than this one."""
+    text = os.environ.get("TF_CONFIG")
+    if not text:
+        return 0
+    try:
+        tasks = json.loads(text).get("cluster", {})
+        processes = sum(len(tasks.get(name, ())) for name in ("chief", "worker"))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"TF_CONFIG is not the JSON object of a cluster and a task ({error}); see the "
+            f"documentation of tf.distribute.MultiWorkerMirroredStrategy. Received: {text!r}."
+        ) from error
+    return processes if processes > 1 else 0
 
 
 def _connect_tpu(tpu: str, zone: str | None, project: str | None) -> Connection:

@@ -49,6 +49,7 @@ class Hosts:
     def _sum_over_replicas(self, value: tf.Tensor, of_first: bool) -> tf.Tensor:
         def add_up(value: tf.Tensor) -> tf.Tensor:
             replica = tf.distribute.get_replica_context()
+            value = tf.identity(value)  # On the replica's device, which the sum asks for.
             if of_first:  # The first replica is one of the chief's.
                 value *= tf.cast(replica.replica_id_in_sync_group == 0, value.dtype)
             return replica.all_reduce(tf.distribute.ReduceOp.SUM, value)

@@ -76,7 +76,7 @@ def pretrain(
         callbacks: Keras callbacks. An epoch, to them, is the stretch between two evaluations;
             the logs of `on_epoch_end` hold the evaluation as `val_...`.
         profile_steps: First and last step of a profile for TensorBoard, counted from 1.
-        trackers: Names of `trackers.TRACKERS` that are given the records of metrics.jsonl, too.
+        trackers: Names of `config.TRACKERS` that are given the records of metrics.jsonl, too.
 
     Returns:
         The trained BertPretrainer, float32 variables under the config's compute dtype.
@@ -224,7 +224,7 @@ class _Run:
                 self.averages.put_back()
                 self.saver.save()
                 raise Terminated(
-                    f"SIGTERM: step {self.progress.step} of {config.total_steps} is saved; the "
+                    f"SIGTERM: step {self.saver.saved_step} of {config.total_steps} is saved; the "
                     f"same command goes on from there."
                 ) from error
             finally:

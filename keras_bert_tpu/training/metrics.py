@@ -11,6 +11,11 @@ class Ratio(keras.metrics.Metric):
     Under a distribution strategy each replica adds its own sums and a read outside of the replicas
     adds them up, so the result is the ratio over the global batch. `keras.metrics.Mean` with
     sample weights inside a step is averaged per replica instead.
+
+    Args:
+        name: str.
+        shape: tuple of int. Of the numerators: several ratios with one denominator.
+        **kwargs: Those of `keras.metrics.Metric`.
     """
 
     def __init__(self, name: str, shape: tuple[int, ...] = (), **kwargs: Any):

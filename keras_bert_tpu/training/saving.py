@@ -47,11 +47,13 @@ class SaveCheckpoints(keras.callbacks.Callback):
         self._phase = phase
         self._best_metric = best_metric
         self.saved_step = saved_step
+        self._is_due = False
         self.best = self._known_best()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Saves at multiples of `save_every`."""
-        if self._progress.step % self._save_every == 0:
+        """Saves at multiples of `save_every`, or as soon behind one as a step is finite."""
+        self._is_due |= self._progress.step % self._save_every == 0
+        if self._is_due:
             self.save()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
@@ -70,12 +72,18 @@ class SaveCheckpoints(keras.callbacks.Callback):
             self.save(best)
 
     def save(self, best: Best | None = None) -> None:
-        """Saves the step that was made last, unless it is saved already."""
+        """Saves the step that was made last, unless it is saved already.
+
+        While steps are not finite it does not: the weights of before may be why, and would push a
+        good checkpoint out.
+        """
         step = self._progress.step
-        if step != self.saved_step:
-            self._progress.check_skipped()
+        if step == self.saved_step:
+            return
+        self._progress.check_skipped()
+        if self.model.skipped_in_row == 0:
             self._checkpointer.save(step, self._state(step), best)
-            self.saved_step = step
+            self.saved_step, self._is_due = step, False
 
     def go_back(self, step: int) -> None:
         """Goes on from an earlier checkpoint, all later ones being gone."""

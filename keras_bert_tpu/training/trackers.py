@@ -15,9 +15,8 @@ import tensorflow as tf
 import tqdm.auto as tqdm
 
 from keras_bert_tpu.checkpoints.storage import read_bytes, write_atomically
-from keras_bert_tpu.config import InputError
+from keras_bert_tpu.config import TRACKERS, InputError
 
-TRACKERS = ("wandb", "mlflow")
 # In the folder of the run: under which id each tracker knows it.
 IDS = "trackers.json"
 PROJECT = "keras_bert_tpu"

@@ -12,6 +12,7 @@ import time
 import keras
 import numpy as np
 import pytest
+from runs import LONG, StopAt, checksums, make_config, read_metrics
 
 from keras_bert_tpu.config import InputError, PretrainingConfig
 from keras_bert_tpu.dataclass_yaml import from_dict, to_dict, to_yaml
@@ -22,52 +23,6 @@ from keras_bert_tpu.training.loop import pretrain
 from keras_bert_tpu.training.phases import Stretch, stretches
 
 STEPS_TO_LEARN = 600
-LONG = {"data": "long", "batch_size": 8, "sequence_length": 64, "max_predictions": 10}
-
-
-def make_config(vocabulary, steps=30, **values):
-    encoder = {"preset": "tiny", "vocab_size": len(vocabulary), "max_positions": 64}
-    short = {"data": "short", "batch_size": 16, "sequence_length": 32, "max_predictions": 5}
-    return from_dict(
-        PretrainingConfig,
-        {
-            "encoder": encoder,
-            "optimizer": {"learning_rate": 1e-3, "warmup_steps": 5},
-            "phases": [{**short, "steps": steps}],
-            "compute_dtype": "float32",
-            "log_every": 5,
-            "evaluate_every": 10,
-            "evaluate_examples": 32,
-            "save_every": 10,
-            "keep_checkpoints": 20,
-            **values,
-        },
-    )
-
-
-def read_metrics(output, split):
-    lines = (output / "metrics.jsonl").read_text().splitlines()
-    return [record for record in map(json.loads, lines) if record["split"] == split]
-
-
-def checksums(output):
-    """Step to checksums of weights and moments, for each checkpoint."""
-    markers = sorted((output / "checkpoints").glob("step-*/checkpoint.json"))
-    states = [json.loads(marker.read_text()) for marker in markers]
-    return {state["step"]: state["sha256"] for state in states}
-
-
-class StopAt(keras.callbacks.Callback):
-    """Breaks a run off with an error, as a crash would."""
-
-    def __init__(self, executions):
-        super().__init__()
-        self.left = executions
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if not self.left:
-            raise RuntimeError("stopped by the test")
 
 
 @pytest.fixture(scope="module")
