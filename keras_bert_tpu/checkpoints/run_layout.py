@@ -19,6 +19,8 @@ RUN, CHECKPOINTS, MODEL = "run.json", "checkpoints", "model"
 # Of a checkpoint's folder.
 MARKER, WEIGHTS, OPTIMIZER = "checkpoint.json", "model.safetensors", "optimizer.safetensors"
 STEP_PREFIX = "step-"
+# In the folder of the checkpoints: which of them is the best, and by what.
+BEST = "best.json"
 
 
 class Checkpoint(NamedTuple):
