@@ -19,6 +19,8 @@ RUN, CHECKPOINTS, MODEL = "run.json", "checkpoints", "model"
 # Of a checkpoint's folder.
 MARKER, WEIGHTS, OPTIMIZER = "checkpoint.json", "model.safetensors", "optimizer.safetensors"
 STEP_PREFIX = "step-"
+# Before the names of weights, in the optimizer's file, for their moving averages.
+AVERAGE_PREFIX = "average/"
 # In the folder of the checkpoints: which of them is the best, and by what.
 BEST = "best.json"
 

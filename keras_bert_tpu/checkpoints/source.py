@@ -59,7 +59,8 @@ def read_weights(path: str) -> WeightsSource:
         path: str. Local or gs:// folder: a model folder (`run/model`), a checkpoint
             (`run/checkpoints/step-00001000`, in the folder of its run, which has the encoder's
             config), a folder of checkpoints or of a run. Of these last two the newest complete
-            checkpoint is taken and, where a run has none left, its `model`.
+            checkpoint is taken and, where a run has none left, its `model`. Of a run that keeps
+            averages of its weights they are taken, as they are for its evaluations and its model.
 
     Raises:
         InputError: If there are no such weights, or they are damaged or of an unknown format.
@@ -112,11 +113,21 @@ def _from_model_folder(path: str) -> WeightsSource:
 
 def _from_checkpoint(path: str) -> WeightsSource:
     run = posixpath.dirname(posixpath.dirname(path))
+    settings = _settings_of_run(run, path)
+    is_averaged = bool(settings.get("optimizer", {}).get("average_decay"))
+
+    def read(file: str) -> dict[str, np.ndarray]:
+        return read_arrays(posixpath.join(path, file), checkpoint.state["sha256"][file])
+
     try:
         checkpoint = run_layout.read_checkpoint(path)
-        arrays = read_arrays(
-            posixpath.join(path, run_layout.WEIGHTS), checkpoint.state["sha256"][run_layout.WEIGHTS]
-        )
+        arrays = read(run_layout.WEIGHTS)
+        if is_averaged:
+            averages = read(run_layout.OPTIMIZER)
+            arrays = {
+                name: averages.get(f"{run_layout.AVERAGE_PREFIX}{name}", array)
+                for name, array in arrays.items()
+            }
     except DamagedFileError as error:
         raise InputError(
             f"{error}; give another checkpoint, such as an earlier one of the run."
@@ -126,20 +137,21 @@ def _from_checkpoint(path: str) -> WeightsSource:
     # A run has one vocabulary, so that of its end is also that of each checkpoint.
     if tf.io.gfile.exists(posixpath.join(model, folder.CONFIG)):
         vocabulary = Vocabulary.load(posixpath.join(model, folder.VOCABULARY))
+    what = "the averaged weights of the checkpoint" if is_averaged else "the checkpoint"
     return WeightsSource(
         path=path,
         arrays=arrays,
-        encoder=_encoder_of_run(run, path),
+        encoder=from_dict(EncoderConfig, settings["encoder"], prefix="encoder."),
         vocabulary=vocabulary,
-        description=f"the checkpoint of step {checkpoint.step}, {path}",
+        description=f"{what} of step {checkpoint.step}, {path}",
     )
 
 
-def _encoder_of_run(run: str, checkpoint: str) -> EncoderConfig:
+def _settings_of_run(run: str, checkpoint: str) -> Mapping[str, Any]:
     file = posixpath.join(run, run_layout.RUN)
     try:
-        values: dict[str, Any] = json.loads(read_bytes(file))
-        version = values["format_version"]
+        values = json.loads(read_bytes(file))
+        version, settings = values["format_version"], values["settings"]
     except tf.errors.NotFoundError as error:
         raise InputError(
             f"{checkpoint} is not in the folder of its run: there is no {file}, which has the "
@@ -152,4 +164,4 @@ def _encoder_of_run(run: str, checkpoint: str) -> EncoderConfig:
             f"{file} has format version {version}, this version reads "
             f"{run_layout.RUN_FORMAT_VERSION}; use the version of keras_bert_tpu that wrote it."
         )
-    return from_dict(EncoderConfig, values["settings"]["encoder"], prefix="encoder.")
+    return settings

@@ -362,7 +362,7 @@ class _WordCounts:
 def _judge(
     model: BertPretrainer, batch: Mapping[str, tf.Tensor], mask_id: int, has_pairs: bool
 ) -> dict[str, tf.Tensor]:
-    """Judges each masked word of a batch [batch, predictions] and each pair [batch]."""
+    """Judges each masked word of a batch [batch, predictions] and each pair [pairs]."""
     outputs = model(batch, training=False)
     logits, ids = outputs["mlm_logits"], batch["mask_ids"]
     loss, hit = losses_and_hits(logits, ids)
@@ -378,10 +378,11 @@ def _judge(
         "in_top": tf.reduce_any(best == ids[..., tf.newaxis], axis=-1),
     }
     if has_pairs:
-        label = batch["next_sentence_label"][:, 0]
-        pair_loss, pair_hit = losses_and_hits(outputs["nsp_logits"], label)
+        label = tf.reshape(batch["next_sentence_label"], [-1])
+        pair_logits = tf.reshape(outputs["nsp_logits"], [-1, 2])
+        pair_loss, pair_hit = losses_and_hits(pair_logits, label)
         judged |= {
-            "is_pair": batch["next_sentence_weights"][:, 0] > 0,
+            "is_pair": tf.reshape(batch["next_sentence_weights"], [-1]) > 0,
             "label": label,
             "pair_loss": pair_loss,
             "pair_hit": pair_hit,

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from keras_bert_tpu.checkpoints.run_layout import AVERAGE_PREFIX
 from keras_bert_tpu.config import InputError, OptimizerConfig, PhaseConfig
 from keras_bert_tpu.training.schedules import PhasedSchedule, WarmupDecay
 
@@ -174,7 +175,7 @@ class BertOptimizer(keras.optimizers.Optimizer):
             named[f"first_moment/{name}"] = first
             named[f"second_moment/{name}"] = second
         for path, average in zip(self._paths, self._averages, strict=False):
-            named[f"average/{path.removeprefix(f'{model_name}/')}"] = average
+            named[f"{AVERAGE_PREFIX}{path.removeprefix(f'{model_name}/')}"] = average
         return named
 
     def get_config(self) -> dict[str, Any]:

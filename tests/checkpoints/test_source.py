@@ -1,5 +1,6 @@
 """Weights are found in each folder that a run leaves, and what is not whole is never taken."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -87,6 +88,29 @@ def test_weights_config_and_vocabulary_come_from_each_folder(
     assert source.vocabulary == VOCABULARY
     assert source.path == f"{finished}/{taken}"
     assert f"{description}{'' if folder == 'model' else finished}" in source.description
+
+
+def test_averages_of_the_weights_are_taken_where_a_run_keeps_them(tmp_path):
+    config = dataclasses.replace(
+        CONFIG, optimizer=dataclasses.replace(CONFIG.optimizer, average_decay=0.5)
+    )
+    (tmp_path / "manifest.json").write_text("{}")
+    run_folder.claim(str(tmp_path / "run"), config, [str(tmp_path / "manifest.json")])
+    model = BertPretrainer(config.encoder, dtype="float32")
+    optimizer = BertAdamW(average_decay=0.5)
+    # As where a layer is frozen: it has no average, and stays as it is.
+    trained = [variable for variable in model.weights if "next_sentence" not in variable.path]
+    optimizer.build(trained)
+    for variable in model.weights:
+        variable.assign(keras.ops.full_like(variable, 1))
+    for average in optimizer.averages:
+        average.assign(keras.ops.full_like(average, 2))
+    Checkpointer(str(tmp_path / "run" / "checkpoints"), model, optimizer).save(5, {})
+    source = read_weights(str(tmp_path / "run"))
+    assert source.arrays.keys() == weights_by_name(model).keys()
+    for name, array in source.arrays.items():
+        np.testing.assert_array_equal(array, 1 if "next_sentence" in name else 2, err_msg=name)
+    assert source.description.startswith("the averaged weights of the checkpoint of step 5")
 
 
 def test_weights_go_into_a_model(finished):

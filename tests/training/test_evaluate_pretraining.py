@@ -246,6 +246,23 @@ def test_all_figures_are_plain_json_data(result):
     assert values["sentence_pairs"]["by_label"][1]["count"] == result.sentence_pairs.labels[1].count
 
 
+def test_of_equal_scores_the_first_five_count_as_the_top_five(manifest, vocabulary, plain):
+    config = EncoderConfig(len(vocabulary), 1, 8, 2, 16, max_positions=32)
+    model = BertPretrainer(config, dtype="float32")
+    # Without the table the scores are the biases alone, the same at each place.
+    model.encoder.token_embeddings.assign(np.zeros((len(vocabulary), 8)))
+    equals = sorted(vocabulary.ids[word] for word in (",", "the", ".", "and", "to", "of", "she"))
+    best = vocabulary.ids["a"]
+    values = np.zeros(len(vocabulary))
+    values[equals], values[best] = 1.0, 2.0
+    model.masked_language_model.output_bias.assign(values)
+    found = evaluate_pretraining(model, manifest, num_examples=NUM_EXAMPLES, progress=False)
+    counts = collections.Counter(word.id for word in plain[0])
+    assert all(counts[id] for id in (*equals, best))
+    assert found.masked_words.correct == counts[best]
+    assert found.masked_words.in_top_5 == sum(counts[id] for id in (best, *equals[:4]))
+
+
 def test_ratios_of_a_score():
     score = WordScore(count=400, correct=100, loss_sum=800.0, in_top_5=200)
     assert (score.accuracy, score.top_5_accuracy, score.loss) == (0.25, 0.5, 2.0)
