@@ -39,3 +39,16 @@ def test_keras_distribution_is_refused_because_it_would_be_ignored(monkeypatch):
     monkeypatch.setattr(keras.distribution, "distribution", lambda: object())
     with pytest.raises(InputError, match="silently ignores"):
         connect()
+
+
+def test_cluster_that_cannot_be_read_is_told(monkeypatch):
+    for text in ("{", "[]", '{"cluster": 3}'):
+        monkeypatch.setenv("TF_CONFIG", text)
+        with pytest.raises(InputError, match="TF_CONFIG is not the JSON object of a cluster"):
+            connect()
+
+
+def test_cluster_of_this_process_alone_is_none(monkeypatch):
+    cluster = '{"cluster": {"worker": ["127.0.0.1:1"]}, "task": {"type": "worker", "index": 0}}'
+    monkeypatch.setenv("TF_CONFIG", cluster)
+    assert "CPU" in connect().description
