@@ -20,6 +20,7 @@ _HOMES = {
     "PhaseConfig": "config",
     "PretrainingConfig": "config",
     "Vocabulary": "text.vocabulary",
+    "evaluate_pretraining": "training.evaluation",
     "index_records": "pretraining_data.foreign",
     "learn_vocabulary": "text.vocabulary",
     "prepare": "pretraining_data.prepare",

@@ -42,6 +42,7 @@ INPUT_FORMATS = ("auto", "sentences", "documents", "jsonl")
 DUPLICATES = ("keep", "exact", "near")
 ON_DAMAGE = ("stop", "skip")
 ALGORITHMS = ("adamw", "lamb")
+BEST_METRICS = ("none", "loss", "mlm_loss", "nsp_loss", "mlm_accuracy", "nsp_accuracy")
 SCHEDULES = ("polynomial", "cosine", "constant")
 
 
@@ -291,6 +292,9 @@ class OptimizerConfig:
         clip_norm: float. Largest global norm of the reduced gradient; 0 turns clipping off.
         bias_correction: bool or None. Of the moments. None follows the algorithm: not for AdamW,
             which is Google's rule in pre-training, and for LAMB as in its paper.
+        average_decay: float. Keeps a moving average of the weights, by which held-out documents
+            are evaluated and which the model of the finished run has; 0.999 forgets half in 700
+            steps. 0 keeps none.
     """
 
     algorithm: str = "adamw"
@@ -305,6 +309,7 @@ class OptimizerConfig:
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     bias_correction: bool | None = None
+    average_decay: float = 0.0
 
     def __post_init__(self):
         _require_choice(self, "algorithm", ALGORITHMS)
@@ -313,7 +318,7 @@ class OptimizerConfig:
         _require_not_negative(
             self, "end_learning_rate", "warmup_steps", "weight_decay", "clip_norm"
         )
-        _require_rate(self, "beta_1", "beta_2")
+        _require_rate(self, "beta_1", "beta_2", "average_decay")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -332,6 +337,9 @@ class PhaseConfig:
             own, with a warm-up, that ends with its last step or that of the phases behind it which
             set none. None goes on with the schedule that is under way.
         warmup_steps: int or None. Of that schedule; None takes the optimizer's.
+        mask_rate: float or None. Share of the tokens that are masked, instead of the records' own,
+            in training and in its evaluations. Needs records with dynamic masks; `max_predictions`
+            may then be another than theirs, too.
         length_buckets: tuple of int. Ascending lengths, the last one `sequence_length`: each step
             has examples of one bucket, cut to that length. Empty pads all examples to full length.
     """
@@ -344,6 +352,7 @@ class PhaseConfig:
     accumulation_steps: int = 1
     learning_rate: float | None = None
     warmup_steps: int | None = None
+    mask_rate: float | None = None
     length_buckets: tuple[int, ...] = ()
 
     def __post_init__(self):
@@ -351,6 +360,9 @@ class PhaseConfig:
         _require_positive(self, "accumulation_steps")
         if self.learning_rate is not None:
             _require_positive(self, "learning_rate")
+        if self.mask_rate is not None:
+            _require_positive(self, "mask_rate")
+            _require_rate(self, "mask_rate")
         if self.warmup_steps is not None:
             _require_not_negative(self, "warmup_steps")
             if self.learning_rate is None:
@@ -370,6 +382,11 @@ class PretrainingConfig:
             has its own.
         phases: tuple of PhaseConfig. Gone through in order; weights, optimizer and step go on.
         seed: int. Initial weights, dropout and order of the data derive from it.
+        init_checkpoint: str. Weights to begin with, for example to go on with a BERT on the text of
+            a field: a model folder, a checkpoint or the folder of a run. Empty begins at random.
+        init_layers: tuple of str. Which of them are taken: names of layers or weights, as in the
+            table that is printed, or patterns: [encoder], [encoder/layer_0, encoder/embeddings*].
+        frozen_layers: tuple of str. What stays as it is, by the same names.
         compute_dtype: str. "bfloat16" or "float32"; variables are always float32.
         recompute: bool. Keep only the inputs of the transformer layers for the gradient and compute
             the rest again: less memory, about a third more work.
@@ -381,17 +398,33 @@ class PretrainingConfig:
         max_skipped: int. Most records of a phase, training and held-out ones each, that "skip" may
             leave out.
         steps_per_execution: int. Steps run on the device between two visits of the host.
+        max_nonfinite_steps: int. A step whose loss or gradient is not finite is skipped; so many in
+            a row end the run.
+        spike_factor: float. Where the loss of a line of metrics.jsonl is more than so many times
+            the mean of the ten before, the run goes back to the checkpoint before and leaves out
+            the examples since. 0 never does.
+        max_rewinds: int. As often, at most; then the run ends.
         log_every: int. Steps between two lines of metrics.jsonl.
+        histogram_every: int. Steps between two histograms of the weights in TensorBoard; 0 writes
+            none.
         evaluate_every: int. Steps between two evaluations on the held-out documents.
         evaluate_examples: int. Held-out examples used each time; 0 takes all.
         save_every: int. Steps between two checkpoints.
         keep_checkpoints: int. How many of the last checkpoints are kept.
+        best_metric: str. The checkpoint of the evaluation that is best by it, within a phase, is
+            kept, too: "loss", "mlm_loss", "nsp_loss", "mlm_accuracy" or "nsp_accuracy"; "none"
+            keeps none.
+        background_saves: bool. Go on with training while a checkpoint is written, for which a copy
+            of the weights and moments is in the host's memory.
     """
 
     encoder: EncoderConfig = EncoderConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     phases: tuple[PhaseConfig, ...] = (PhaseConfig(),)
     seed: int = 12345
+    init_checkpoint: str = ""
+    init_layers: tuple[str, ...] = ("*",)
+    frozen_layers: tuple[str, ...] = ()
     compute_dtype: str = "bfloat16"
     recompute: bool = False
     jit_compile: bool = False
@@ -399,19 +432,37 @@ class PretrainingConfig:
     on_damage: str = "stop"
     max_skipped: int = 0
     steps_per_execution: int = 1
+    max_nonfinite_steps: int = 10
+    spike_factor: float = 0.0
+    max_rewinds: int = 5
     log_every: int = 100
+    histogram_every: int = 0
     evaluate_every: int = 1000
     evaluate_examples: int = 0
     save_every: int = 1000
     keep_checkpoints: int = 3
+    best_metric: str = "loss"
+    background_saves: bool = False
 
     def __post_init__(self):
         _require_positive(
             self, "shuffle_window", "steps_per_execution", "log_every", "evaluate_every"
         )
-        _require_positive(self, "save_every", "keep_checkpoints")
-        _require_not_negative(self, "evaluate_examples", "max_skipped")
+        _require_positive(self, "save_every", "keep_checkpoints", "max_nonfinite_steps")
+        _require_not_negative(self, "evaluate_examples", "max_skipped", "histogram_every")
+        _require_not_negative(self, "spike_factor", "max_rewinds")
         _require_choice(self, "compute_dtype", COMPUTE_DTYPES)
+        _require_choice(self, "best_metric", BEST_METRICS)
+        if 0 < self.spike_factor <= 1:
+            raise InputError(
+                f"spike_factor must be greater than 1, for example 1.5, or 0 for no rule. "
+                f"Received: {self.spike_factor}."
+            )
+        if not self.init_checkpoint and self.init_layers != ("*",):
+            raise InputError(
+                f"init_layers={list(self.init_layers)} are those of an init_checkpoint; set that, "
+                f"or leave init_layers out."
+            )
         _require_choice(self, "on_damage", ON_DAMAGE)
         _require_seed(self)
         if not self.phases:

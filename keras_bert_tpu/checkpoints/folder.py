@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_bert_tpu.checkpoints.storage import (
     DamagedFileError,
-    check_same_arrays,
+    assign_arrays,
     read_arrays,
     read_bytes,
     weights_by_name,
@@ -93,14 +94,19 @@ def load_folder_weights(path: str, model: keras.Model) -> None:
     Raises:
         InputError: If the file is damaged or its arrays are not just those of the model.
     """
-    file, variables = posixpath.join(path, WEIGHTS), weights_by_name(model)
+    assign_arrays(posixpath.join(path, WEIGHTS), model, read_folder_arrays(path))
+
+
+def read_folder_arrays(path: str) -> dict[str, np.ndarray]:
+    """Reads the weights of a model folder, by the names of `storage.weights_by_name`.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
     try:
-        arrays = read_arrays(file, _read_config(path)["sha256"])
+        return read_arrays(posixpath.join(path, WEIGHTS), _read_config(path)["sha256"])
     except DamagedFileError as error:
         raise InputError(f"{error}; the model folder must be copied or written again.") from error
-    check_same_arrays(file, variables, arrays)
-    for name, variable in variables.items():
-        variable.assign(arrays[name])
 
 
 def _read_config(path: str) -> dict[str, Any]:

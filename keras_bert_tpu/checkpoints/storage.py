@@ -22,10 +22,21 @@ def weights_by_name(model: keras.Model) -> dict[str, Any]:
     return {weight.path.removeprefix(f"{model.name}/"): weight for weight in model.weights}
 
 
+def copy_arrays(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Returns the values that variables have now, which later steps do not change."""
+    return {
+        name: np.array(keras.ops.convert_to_numpy(variable), copy=True)
+        for name, variable in variables.items()
+    }
+
+
 def write_arrays(path: str, variables: Mapping[str, Any]) -> str:
-    """Writes variables as a safetensors file and returns its sha256 in hex."""
+    """Writes variables, or arrays, as a safetensors file and returns its sha256 in hex."""
     content = safetensors.numpy.save(
-        {name: keras.ops.convert_to_numpy(variable) for name, variable in variables.items()}
+        {
+            name: value if isinstance(value, np.ndarray) else keras.ops.convert_to_numpy(value)
+            for name, value in variables.items()
+        }
     )
     write_atomically(path, content)
     return hashlib.sha256(content).hexdigest()
@@ -71,6 +82,23 @@ def check_same_arrays(
                 f"{path}: {name} has shape {tuple(arrays[name].shape)}, the model expects "
                 f"{tuple(variables[name].shape)}; it is of another model."
             )
+
+
+def assign_arrays(path: str, model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
+    """Assigns all weights of a model.
+
+    Args:
+        path: str. Where the arrays are from, for messages.
+        model: keras.Model.
+        arrays: By the names of `weights_by_name`.
+
+    Raises:
+        InputError: If the arrays are not just those of the model.
+    """
+    variables = weights_by_name(model)
+    check_same_arrays(path, variables, arrays)
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
 
 
 def read_bytes(path: str) -> bytes:

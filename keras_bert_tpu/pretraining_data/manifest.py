@@ -184,6 +184,27 @@ class Manifest:
             return shard.file
         return tf.io.gfile.join(self.directory, shard.file)
 
+    def with_mask_rate(self, mask_rate: float, max_predictions: int) -> "Manifest":
+        """Returns a manifest whose records are read with masks of another rate.
+
+        Args:
+            mask_rate: float. Share of the tokens that are masked.
+            max_predictions: int. Largest number of masked positions in an example.
+
+        Raises:
+            InputError: If masks are written into the records, or do not fit their length.
+        """
+        if self.config.masks != "dynamic":
+            raise InputError(
+                f"mask_rate={mask_rate} needs masks that are drawn when records are read, and the "
+                f"records of {self.directory} have theirs in them; prepare them again with "
+                f"--masks=dynamic, or leave mask_rate out."
+            )
+        config = dataclasses.replace(
+            self.config, mask_rate=mask_rate, max_predictions=max_predictions
+        )
+        return dataclasses.replace(self, config=config)
+
     def load_vocabulary(self) -> Vocabulary:
         """Loads the vocabulary beside the records.
 

@@ -3,7 +3,7 @@
 import io
 
 from keras_bert_tpu.checkpoints.storage import read_bytes, write_atomically
-from keras_bert_tpu.training.callbacks import parse_records
+from keras_bert_tpu.training.metrics_log import parse_records
 
 
 def plot_curves(metrics_path: str, picture_path: str) -> None:

@@ -55,9 +55,24 @@ def total_weights(batch: Mapping[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.reduce_sum(batch["mask_weights"]), tf.reduce_sum(sequences)
 
 
-def _sums(logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> Sums:
+def losses_and_hits(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Judges each target alone.
+
+    Args:
+        logits: float32 tensor [..., classes].
+        labels: int32 tensor [...].
+
+    Returns:
+        Two tensors [...]: the float32 cross-entropy, and bool whether the label has the highest
+        score (of equal scores the first one counts as such).
+    """
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-    hits = tf.cast(tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), labels), tf.float32)
+    return losses, tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), labels)
+
+
+def _sums(logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> Sums:
+    losses, is_hit = losses_and_hits(logits, labels)
+    hits = tf.cast(is_hit, tf.float32)
     return Sums(
         loss=tf.reduce_sum(losses * weights),
         correct=tf.reduce_sum(hits * weights),

@@ -13,16 +13,16 @@ class Ratio(keras.metrics.Metric):
     sample weights inside a step is averaged per replica instead.
     """
 
-    def __init__(self, name: str, **kwargs: Any):
+    def __init__(self, name: str, shape: tuple[int, ...] = (), **kwargs: Any):
         super().__init__(name=name, dtype="float32", **kwargs)
-        self.numerator = self.add_variable((), "zeros", name="numerator")
+        self.numerator = self.add_variable(shape, "zeros", name="numerator")
         self.denominator = self.add_variable((), "zeros", name="denominator")
 
     def update_state(self, numerator: Any, denominator: Any) -> None:
-        """Adds float32 scalars to both sums."""
+        """Adds to both sums: a float32 tensor of the shape given, and a float32 scalar."""
         self.numerator.assign_add(keras.ops.cast(numerator, "float32"))
         self.denominator.assign_add(keras.ops.cast(denominator, "float32"))
 
     def result(self) -> Any:
-        """Returns the float32 ratio."""
+        """Returns the float32 ratio, of the shape given."""
         return keras.ops.divide_no_nan(self.numerator, self.denominator)

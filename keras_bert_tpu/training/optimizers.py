@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from keras_bert_tpu.config import InputError, OptimizerConfig, PhaseConfig
@@ -23,6 +24,10 @@ class BertOptimizer(keras.optimizers.Optimizer):
     With bias correction m and v are first divided by 1 - beta_1^t and 1 - beta_2^t. Clipping is the
     train step's business: it must see the gradient that was summed over the replicas.
 
+    An average a of each weight, if asked for, follows it by a = d a + (1 - d) w, with d the smaller
+    of `average_decay` and t / (9 + t), as `tf.train.ExponentialMovingAverage` has it: early on, the
+    weights of the beginning are to be forgotten soon.
+
     Args:
         learning_rate: float or `keras.optimizers.schedules.LearningRateSchedule`.
         beta_1: float. Decay of the first moment.
@@ -30,6 +35,7 @@ class BertOptimizer(keras.optimizers.Optimizer):
         epsilon: float. Added to the root of the second moment.
         decay_rate: float. Decoupled weight decay, not on biases and layer normalization.
         bias_correction: bool.
+        average_decay: float. Of the moving average of the weights; 0 keeps none.
         name: str.
         **kwargs: Those of `keras.optimizers.Optimizer`.
     """
@@ -42,6 +48,7 @@ class BertOptimizer(keras.optimizers.Optimizer):
         epsilon: float = 1e-6,
         decay_rate: float = 0.01,
         bias_correction: bool = False,
+        average_decay: float = 0.0,
         name: str = "bert_optimizer",
         **kwargs: Any,
     ):
@@ -51,9 +58,10 @@ class BertOptimizer(keras.optimizers.Optimizer):
         self.epsilon = epsilon
         self.decay_rate = decay_rate
         self.bias_correction = bias_correction
+        self.average_decay = average_decay
 
     def build(self, variables: list[Any]) -> None:
-        """Creates both moments of each variable."""
+        """Creates both moments of each variable, and its average, which begins where it stands."""
         if self.built:
             return
         super().build(variables)
@@ -63,10 +71,73 @@ class BertOptimizer(keras.optimizers.Optimizer):
         self._second_moments = [
             self.add_variable_from_reference(variable, "second_moment") for variable in variables
         ]
+        self._averages = []
+        if self.average_decay:
+            for variable in variables:
+                average = self.add_variable_from_reference(variable, "average")
+                average.assign(ops.convert_to_numpy(variable))
+                self._averages.append(average)
         self._paths = [variable.path for variable in variables]
         self._decayed = [is_decayed(path) for path in self._paths]
 
-    def advance(self, gradient: Any, variable: Any) -> tuple[Any, bool]:
+    @property
+    def averages(self) -> list[Any]:
+        """The averages of the variables that it was built on, in their order; empty without."""
+        return self._averages
+
+    def apply_reduced(
+        self, gradients: Sequence[tf.Tensor], variables: Sequence[Any], share: tf.Tensor
+    ) -> None:
+        """Makes a step with gradients that were summed over the replicas already.
+
+        Keras' `apply` would sum them once more: twice the traffic between replicas. Call it in the
+        replica context.
+
+        Args:
+            gradients: Finite tensors, the same on all replicas.
+            variables: Those that the optimizer was built on, or some of them.
+            share: float32 scalar. 1 makes the step; 0 counts it, and changes nothing else.
+        """
+
+        def update(strategy: tf.distribute.Strategy, gradients: Any, rate: Any, share: Any) -> None:
+            for gradient, variable in zip(gradients, variables, strict=True):
+                strategy.extended.update(
+                    variable.value,
+                    lambda variable, *values: self.update_step(values[0], variable, *values[1:]),
+                    args=(gradient, rate, share),
+                    group=False,
+                )
+
+        # What Keras' own optimizers call, too: not all strategies have a merge_call everywhere.
+        tf.__internal__.distribute.interim.maybe_merge_call(
+            update, tf.distribute.get_strategy(), list(gradients), self.learning_rate, share
+        )
+        self.iterations.assign_add(1)
+
+    def update_step(
+        self, gradient: Any, variable: Any, learning_rate: Any, share: Any = 1.0
+    ) -> None:
+        """Updates one variable, its moments and its average, see `apply_reduced`."""
+        rate = ops.cast(learning_rate, variable.dtype) * share
+        self.move(variable, *self.advance(gradient, variable, share), rate)
+        if self._averages:
+            average = self._averages[self._get_variable_index(variable)]
+            step = ops.cast(self.iterations + 1, variable.dtype)
+            decay = ops.minimum(self.average_decay, step / (9.0 + step))
+            self.assign_add(average, (variable - average) * ((1.0 - decay) * share))
+
+    def move(self, variable: Any, update: Any, is_adapted: bool, rate: Any) -> None:
+        """Moves a variable against its direction.
+
+        Args:
+            variable: The variable.
+            update: Tensor, the direction u.
+            is_adapted: bool. Whether it is one that is decayed.
+            rate: Scalar of the variable's dtype, the learning rate.
+        """
+        raise NotImplementedError
+
+    def advance(self, gradient: Any, variable: Any, share: Any = 1.0) -> tuple[Any, bool]:
         """Updates the moments of a variable.
 
         Returns:
@@ -76,8 +147,8 @@ class BertOptimizer(keras.optimizers.Optimizer):
         first, second = self._first_moments[index], self._second_moments[index]
         gradient = ops.cast(gradient, variable.dtype)
         # m + (g - m) (1 - beta) is beta m + (1 - beta) g with one product less.
-        new_first = first + (gradient - first) * (1.0 - self.beta_1)
-        new_second = second + (ops.square(gradient) - second) * (1.0 - self.beta_2)
+        new_first = first + (gradient - first) * ((1.0 - self.beta_1) * share)
+        new_second = second + (ops.square(gradient) - second) * ((1.0 - self.beta_2) * share)
         self.assign(first, new_first)
         self.assign(second, new_second)
         if self.bias_correction:
@@ -90,7 +161,7 @@ class BertOptimizer(keras.optimizers.Optimizer):
         return update, self._decayed[index]
 
     def named_variables(self, model_name: str) -> dict[str, Any]:
-        """Returns the step and all moments under names that do not depend on the model's name.
+        """Returns the step, moments and averages by names that are free of the model's name.
 
         Args:
             model_name: str. Name of the model whose weights are trained.
@@ -102,6 +173,8 @@ class BertOptimizer(keras.optimizers.Optimizer):
             name = path.removeprefix(f"{model_name}/")
             named[f"first_moment/{name}"] = first
             named[f"second_moment/{name}"] = second
+        for path, average in zip(self._paths, self._averages, strict=False):
+            named[f"average/{path.removeprefix(f'{model_name}/')}"] = average
         return named
 
     def get_config(self) -> dict[str, Any]:
@@ -113,6 +186,7 @@ class BertOptimizer(keras.optimizers.Optimizer):
             "epsilon": self.epsilon,
             "decay_rate": self.decay_rate,
             "bias_correction": self.bias_correction,
+            "average_decay": self.average_decay,
         }
 
 
@@ -127,10 +201,9 @@ class BertAdamW(BertOptimizer):
     def __init__(self, *args: Any, name: str = "bert_adamw", **kwargs: Any):
         super().__init__(*args, name=name, **kwargs)
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Updates one variable and its moments."""
-        update, _ = self.advance(gradient, variable)
-        self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * update)
+    def move(self, variable: Any, update: Any, is_adapted: bool, rate: Any) -> None:
+        """Subtracts the direction times the rate."""
+        self.assign_sub(variable, rate * update)
 
 
 @keras.saving.register_keras_serializable(package="keras_bert_tpu")
@@ -147,10 +220,8 @@ class BertLamb(BertOptimizer):
     ):
         super().__init__(*args, bias_correction=bias_correction, name=name, **kwargs)
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Updates one variable and its moments."""
-        update, is_adapted = self.advance(gradient, variable)
-        rate = ops.cast(learning_rate, variable.dtype)
+    def move(self, variable: Any, update: Any, is_adapted: bool, rate: Any) -> None:
+        """Subtracts the direction times the rate and, where it is adapted, the trust ratio."""
         if is_adapted:
             weight_norm, update_norm = (
                 ops.sqrt(ops.sum(ops.square(tensor))) for tensor in (variable, update)
@@ -211,6 +282,7 @@ def make_optimizer(config: OptimizerConfig, schedule: PhasedSchedule) -> BertOpt
         "beta_2": config.beta_2,
         "epsilon": config.epsilon,
         "decay_rate": config.weight_decay,
+        "average_decay": config.average_decay,
     }
     if config.bias_correction is not None:
         settings["bias_correction"] = config.bias_correction

@@ -8,27 +8,41 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_bert_tpu.checkpoints import run_layout
 from keras_bert_tpu.checkpoints.storage import read_bytes, write_atomically
 from keras_bert_tpu.config import InputError, PretrainingConfig
 from keras_bert_tpu.dataclass_yaml import from_dict, to_dict, to_yaml
 from keras_bert_tpu.pretraining_data.damage import ShardScan, scan_shards
 from keras_bert_tpu.pretraining_data.manifest import Manifest
 
-FORMAT_VERSION = 1
-RUN, CONFIG, CHECKPOINTS, DAMAGE = "run.json", "config.yaml", "checkpoints", "damage.json"
+FORMAT_VERSION = run_layout.RUN_FORMAT_VERSION
+RUN, CHECKPOINTS, MODEL = run_layout.RUN, run_layout.CHECKPOINTS, run_layout.MODEL
+CONFIG, DAMAGE = "config.yaml", "damage.json"
 # What may differ between a run and its continuation, because no weight depends on it.
-_WATCHING = ("log_every", "evaluate_every", "evaluate_examples", "save_every", "keep_checkpoints")
-# What may differ so that a run which met damaged records can go on around them.
-_REPAIRS = ("on_damage", "max_skipped")
+_WATCHING = (
+    "log_every",
+    "histogram_every",
+    "evaluate_every",
+    "evaluate_examples",
+    "save_every",
+    "keep_checkpoints",
+    "best_metric",
+    "background_saves",
+)
+# What may differ so that a run which met damaged records, or losses that spike, can go on.
+_REPAIRS = ("on_damage", "max_skipped", "max_nonfinite_steps", "spike_factor", "max_rewinds")
 
 
-def claim(output: str, config: PretrainingConfig, manifests: Sequence[str]) -> None:
+def claim(
+    output: str, config: PretrainingConfig, manifests: Sequence[str], writes: bool = True
+) -> None:
     """Takes an output folder for a run, or makes sure that it holds this very run.
 
     Args:
         output: str. Local or gs:// folder; it is made if it does not exist.
         config: PretrainingConfig of the run.
         manifests: Paths of the manifests of the phases' records.
+        writes: bool. Of processes that train together one does, before the others come here.
 
     Raises:
         InputError: If the folder holds another run, naming the first setting that differs.
@@ -49,10 +63,16 @@ def claim(output: str, config: PretrainingConfig, manifests: Sequence[str]) -> N
             f"{output} holds checkpoints but no {RUN}, so it cannot be told whose they are; choose "
             f"another output folder."
         )
+    elif not writes:
+        raise InputError(
+            f"{output} is not there, though the first process of the run has made it; give a "
+            f"folder on storage that all processes share."
+        )
     else:
         tf.io.gfile.makedirs(output)
         write_atomically(path, json.dumps(values, indent=2).encode())
-    write_atomically(posixpath.join(output, CONFIG), to_yaml(config).encode())
+    if writes:
+        write_atomically(posixpath.join(output, CONFIG), to_yaml(config).encode())
 
 
 def scans_for(

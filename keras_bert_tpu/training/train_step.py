@@ -34,13 +34,19 @@ class PretrainingStep(keras.Model):
         clip_norm: float. Largest global norm of the reduced gradient; 0 turns clipping off.
         seed: int. Dropout masks are a function of it, the step, the replica, the slice and the
             layer.
+        max_skipped_in_row: int. A step whose loss or gradient is not finite is skipped: it counts,
+            and changes nothing else. After so many in a row all further ones are skipped, too, so
+            that who looks at `skipped_in_row` later still finds the weights of before.
     """
 
-    def __init__(self, pretrainer: BertPretrainer, clip_norm: float, seed: int):
+    def __init__(
+        self, pretrainer: BertPretrainer, clip_norm: float, seed: int, max_skipped_in_row: int = 10
+    ):
         super().__init__(name="pretraining_step")
         self.pretrainer = pretrainer
         self.clip_norm = clip_norm
         self.seed = seed
+        self.max_skipped_in_row = max_skipped_in_row
         # Lengths that the batches of this phase may have; none if all have the same.
         self.length_buckets: tuple[int, ...] = ()
         # Slices of a replica's batch that are gone through one after the other, to save memory.
@@ -50,6 +56,17 @@ class PretrainingStep(keras.Model):
         self._mlm_loss, self._mlm_accuracy = Ratio("mlm_loss"), Ratio("mlm_accuracy")
         self._nsp_loss, self._nsp_accuracy = Ratio("nsp_loss"), Ratio("nsp_accuracy")
         self._gradient_norm = Ratio("gradient_norm")
+        self._skipped = Ratio("skipped_steps")
+        self.layer_groups, self._group_indices = _layer_groups(pretrainer)
+        self._group_norms = Ratio("layer_gradient_norms", (len(self.layer_groups),))
+        self._skipped_in_row = self.add_weight(
+            shape=(),
+            initializer="zeros",
+            dtype="int32",
+            trainable=False,
+            aggregation="only_first_replica",
+            name="skipped_in_row",
+        )
         self.built = True
 
     @property
@@ -61,6 +78,8 @@ class PretrainingStep(keras.Model):
             self._nsp_loss,
             self._nsp_accuracy,
             self._gradient_norm,
+            self._skipped,
+            self._group_norms,
         ]
 
     def call(self, inputs: Mapping[str, Any], training: bool | None = None, seed: Any = None):
@@ -81,17 +100,31 @@ class PretrainingStep(keras.Model):
             gradients, mlm, nsp = self._gradients(data, totals, first_seed)
         else:
             gradients, mlm, nsp = self._accumulated_gradients(data, totals, first_seed)
-        gradients = replicas.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-        variables = self.trainable_variables
-        norm = tf.linalg.global_norm(gradients)
-        scale = 1.0
+        # The loss goes along for the test of whether it is finite.
+        *gradients, loss = replicas.all_reduce(
+            tf.distribute.ReduceOp.SUM, [*gradients, mlm.loss + nsp.loss]
+        )
+        halves = tf.stack([tf.nn.l2_loss(gradient) for gradient in gradients])
+        norm = tf.sqrt(2.0 * tf.reduce_sum(halves))
+        is_finite = tf.math.is_finite(norm) & tf.math.is_finite(loss)
+        in_row = tf.convert_to_tensor(self._skipped_in_row)
+        is_made = is_finite & (in_row < self.max_skipped_in_row)
+        share = tf.cast(is_made, tf.float32)
+        scale = share
         if self.clip_norm:
-            scale = self.clip_norm / tf.maximum(norm, self.clip_norm)
-        # Keras sums over the replicas once more when it applies gradients.
-        scale /= tf.cast(replicas.num_replicas_in_sync, tf.float32)
-        self.optimizer.apply([gradient * scale for gradient in gradients], variables)
-        self._update_metrics(mlm, nsp)
-        self._gradient_norm.update_state(norm, 1.0)
+            scale = tf.where(is_made, self.clip_norm / tf.maximum(norm, self.clip_norm), 0.0)
+        # Zeros of a gradient that is not finite, at the price of the product for clipping.
+        gradients = [tf.math.multiply_no_nan(gradient, scale) for gradient in gradients]
+        self.optimizer.apply_reduced(gradients, self.trainable_variables, share)
+        self._skipped_in_row.assign(tf.where(is_made, 0, in_row + 1))
+        self._update_metrics(*(_of_made_step(sums, share) for sums in (mlm, nsp)))
+        self._gradient_norm.update_state(tf.math.multiply_no_nan(norm, share), share)
+        norms = tf.sqrt(
+            2.0 * tf.math.unsorted_segment_sum(halves, self._group_indices, len(self.layer_groups))
+        )
+        self._group_norms.update_state(tf.math.multiply_no_nan(norms, share), share)
+        # Each replica counts, and the sum over replicas is to be a number of steps.
+        self._skipped.update_state((1.0 - share) / replicas.num_replicas_in_sync, 0.0)
 
     def _gradients(
         self, data: Mapping[str, tf.Tensor], totals: Sequence[tf.Tensor], seed: tf.Tensor
@@ -146,14 +179,44 @@ class PretrainingStep(keras.Model):
         On several replicas the batches need `next_sentence_weights`: when a finite dataset ends, a
         distributed iterator fills up with rows of zeros, which must not count.
         """
+        self._add_held_out(data)
+        return self.get_metrics_result()
+
+    @tf.function
+    def held_out_function(self, iterator: Any) -> None:
+        """Adds the next held-out batch of all replicas to the metrics."""
+        self.distribute_strategy.run(self._add_held_out, args=(iterator.get_next(),))
+
+    def _add_held_out(self, data: Mapping[str, tf.Tensor]) -> None:
         mlm, nsp = self._sums(data, self(data, training=False))
         self._update_metrics(mlm, nsp)
-        return self.get_metrics_result()
 
     def get_metrics_result(self) -> dict[str, tf.Tensor]:
         """Returns the metrics and `loss`, the sum of both mean losses."""
-        results = {metric.name: metric.result() for metric in self.metrics}
-        return {"loss": results["mlm_loss"] + results["nsp_loss"], **results}
+        results = {
+            metric.name: metric.result()
+            for metric in self.metrics
+            if metric is not self._skipped and metric is not self._group_norms
+        }
+        loss = results["mlm_loss"] + results["nsp_loss"]
+        return {
+            "loss": loss,
+            **results,
+            "skipped_steps": tf.convert_to_tensor(self._skipped.numerator),
+        }
+
+    def layer_gradient_norms(self) -> dict[str, float]:
+        """Returns the mean norm of the gradient of each layer since the last reset, unclipped.
+
+        It is read when a record is made, and not returned with each step.
+        """
+        norms = keras.ops.convert_to_numpy(self._group_norms.result())
+        return {name: float(norm) for name, norm in zip(self.layer_groups, norms, strict=True)}
+
+    @property
+    def skipped_in_row(self) -> int:
+        """How many of the last steps were skipped without one between them that was made."""
+        return int(keras.ops.convert_to_numpy(self._skipped_in_row))
 
     def make_train_function(self, force: bool = False) -> None:
         """Builds what `fit` calls: `steps_per_execution` steps and the time they waited for input.
@@ -234,6 +297,22 @@ class PretrainingStep(keras.Model):
         self._mlm_accuracy.update_state(mlm.correct, mlm.weight)
         self._nsp_loss.update_state(nsp.loss, nsp.weight)
         self._nsp_accuracy.update_state(nsp.correct, nsp.weight)
+
+
+def _of_made_step(sums: Sums, share: tf.Tensor) -> Sums:
+    """The sums of a step that was made; zeros of one that was skipped."""
+    return Sums(*(tf.math.multiply_no_nan(value, share) for value in sums))
+
+
+def _layer_groups(pretrainer: BertPretrainer) -> tuple[list[str], list[int]]:
+    """Names the layers with trainable variables, and tells to which each variable belongs."""
+    paths = [variable.path for variable in pretrainer.trainable_variables]
+    prefixes = (f"{pretrainer.name}/", f"{pretrainer.encoder.name}/")
+    for prefix in prefixes:
+        paths = [path.removeprefix(prefix) for path in paths]
+    names = [path.split("/", 1)[0] for path in paths]
+    groups = list(dict.fromkeys(names))
+    return groups, [groups.index(name) for name in names]
 
 
 def _fold(seed: tf.Tensor) -> tf.Tensor:

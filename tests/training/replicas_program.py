@@ -22,29 +22,34 @@ from keras_bert_tpu.tpu.connect import connect  # noqa: E402
 from keras_bert_tpu.training.optimizers import BertAdamW  # noqa: E402
 from keras_bert_tpu.training.train_step import PretrainingStep  # noqa: E402
 
-BATCH, LENGTH, PREDICTIONS, STEPS = 8, 16, 4, 4
+BATCH, LENGTH, PREDICTIONS = 8, 16, 4
+STEPS = len(options["batches"])
 
 
-def make_batch(step):
-    random = np.random.default_rng(step)
+def make_batch(number):
+    """The batch of that number; below zero it has a weight, on one replica, that is not finite."""
+    random = np.random.default_rng(abs(number))
 
     def integers(high, *shape):
         return random.integers(0, high, shape, dtype="int32")
 
     # From none to all of the predictions are real, so replicas hold very different numbers.
     real = np.array([4, 4, 3, 4, 0, 1, 0, 0])[:, np.newaxis]
+    weights = (np.arange(PREDICTIONS) < real).astype("float32")
+    if number < 0:
+        weights[-3, 0] = np.nan
     return {
         "token_ids": integers(50, BATCH, LENGTH),
         "segment_ids": integers(2, BATCH, LENGTH),
         "padding_mask": np.ones((BATCH, LENGTH), "int32"),
         "mask_positions": integers(LENGTH, BATCH, PREDICTIONS),
         "mask_ids": integers(50, BATCH, PREDICTIONS),
-        "mask_weights": (np.arange(PREDICTIONS) < real).astype("float32"),
+        "mask_weights": weights,
         "next_sentence_label": integers(2, BATCH, 1),
     }
 
 
-batches = [make_batch(step) for step in range(STEPS)]
+batches = [make_batch(number) for number in options["batches"]]
 stacked = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 examples = tf.data.Dataset.from_tensor_slices(stacked).repeat()
 strategy = connect().strategy
@@ -59,8 +64,12 @@ with strategy.scope():
         attention_dropout=dropout,
     )
     # A norm far below that of the gradients, so that clipping takes part in what is compared.
-    step = PretrainingStep(BertPretrainer(encoder, dtype="float32"), clip_norm=0.5, seed=5)
-    step.compile(optimizer=BertAdamW(1e-3), steps_per_execution=options["steps_per_execution"])
+    step = PretrainingStep(
+        BertPretrainer(encoder, dtype="float32"), clip_norm=0.5, seed=5, max_skipped_in_row=2
+    )
+    optimizer = BertAdamW(1e-3, average_decay=options["average_decay"])
+    optimizer.build(step.trainable_variables)
+    step.compile(optimizer=optimizer, steps_per_execution=options["steps_per_execution"])
     step.accumulation_steps = options["accumulation_steps"]
     step.pretrainer.encoder.recompute = options["recompute"]
 
@@ -75,11 +84,16 @@ def distribute(dataset):
 
 history = step.fit(distribute(examples), steps_per_epoch=STEPS, verbose=0).history
 # Like validation_dataset: at its end a distributed iterator fills replicas with rows of zeros.
+skipped_in_row, norms = step.skipped_in_row, step.layer_gradient_norms()
 held_out = examples.take(STEPS * BATCH).map(lambda row: {**row, "next_sentence_weights": [1.0]})
 evaluation = step.evaluate(distribute(held_out), return_dict=True, verbose=0)
 results = {f"fit_{name}": values[-1] for name, values in history.items()}
 results |= {f"evaluate_{name}": value for name, value in evaluation.items()}
 for weight in step.pretrainer.weights:
     results[weight.path] = keras.ops.convert_to_numpy(weight)
+for average, weight in zip(optimizer.averages, step.trainable_variables, strict=False):
+    results[f"average/{weight.path}"] = keras.ops.convert_to_numpy(average)
+results |= {f"norm/{name}": norm for name, norm in norms.items()}
+results["skipped_in_row"] = skipped_in_row
 results["waited"] = step.take_input_wait()
 np.savez(path, **results)

@@ -18,7 +18,8 @@ from keras_bert_tpu.dataclass_yaml import from_dict, to_dict, to_yaml
 from keras_bert_tpu.models.pretrainer import BertPretrainer
 from keras_bert_tpu.pretraining_data.manifest import Manifest
 from keras_bert_tpu.pretraining_data.pipeline import validation_dataset
-from keras_bert_tpu.training.loop import Stretch, pretrain, stretches
+from keras_bert_tpu.training.loop import pretrain
+from keras_bert_tpu.training.phases import Stretch, stretches
 
 STEPS_TO_LEARN = 600
 LONG = {"data": "long", "batch_size": 8, "sequence_length": 64, "max_predictions": 10}

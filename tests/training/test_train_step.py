@@ -20,6 +20,8 @@ def train(folder, **options):
         "dropout": 0.0,
         "accumulation_steps": 1,
         "recompute": False,
+        "average_decay": 0.9,
+        "batches": [0, 1, 2, 3],
         **options,
     }
     path = folder / "results.npz"
@@ -94,6 +96,52 @@ def test_dropout_differs_between_replicas_and_repeats_with_the_seed(tmp_path, on
     again = train(tmp_path, replicas=2, dropout=0.1)
     np.testing.assert_array_equal(first["fit_loss"], again["fit_loss"])
     assert abs(first["fit_loss"] - on_one["fit_loss"]) > 1e-3
+
+
+def weights_of(results):
+    return {name: value for name, value in results.items() if name.startswith("pretrainer/")}
+
+
+@pytest.mark.parametrize(("replicas", "slices"), [(1, 1), (2, 2)])
+def test_step_that_is_not_finite_is_counted_and_changes_nothing_else(tmp_path, replicas, slices):
+    how = {"replicas": replicas, "accumulation_steps": slices, "average_decay": 0.0}
+    expected = train(tmp_path, batches=[1, 2, 3], **how)
+    results = train(tmp_path, batches=[1, -1, 2, 3], **how)
+    assert_close(weights_of(results), weights_of(expected))
+    for name in ("fit_loss", "fit_mlm_accuracy", "fit_gradient_norm", "norm/layer_1"):
+        np.testing.assert_allclose(results[name], expected[name], rtol=1e-4, err_msg=name)
+    assert results["fit_skipped_steps"] == pytest.approx(1.0)
+    assert results["skipped_in_row"] == 0
+
+
+def test_weights_stay_as_they_were_once_too_many_steps_in_a_row_are_skipped(tmp_path):
+    expected = train(tmp_path, batches=[1])
+    # The limit is two; the last batch alone would be finite.
+    results = train(tmp_path, batches=[1, -1, -2, 3])
+    assert_close(weights_of(results), weights_of(expected))
+    assert results["skipped_in_row"] == 3
+    # A row that is shorter than that ends with the next step that is finite.
+    assert train(tmp_path, batches=[1, -1, 2, -3])["skipped_in_row"] == 1
+
+
+def test_norms_of_the_layers_make_up_the_norm_of_the_gradient(tmp_path):
+    results = train(tmp_path, batches=[1])
+    norms = {name: value for name, value in results.items() if name.startswith("norm/")}
+    layers = ["embeddings", "layer_0", "layer_1", "pooler", "masked_language_model"]
+    assert [name.removeprefix("norm/") for name in norms] == [*layers, "next_sentence"]
+    assert min(norms.values()) > 0
+    together = np.sqrt(sum(norm**2 for norm in norms.values()))
+    np.testing.assert_allclose(together, results["fit_gradient_norm"], rtol=1e-5)
+
+
+def test_average_follows_the_weights(tmp_path):
+    # Decays of 0.1 and 2 / 11, from the initial weights on, by the rule in BertOptimizer.
+    first, second = (train(tmp_path, batches=batches) for batches in ([1], [1, 2]))
+    for name, weight in weights_of(first).items():
+        middle, last = first[f"average/{name}"], second[f"average/{name}"]
+        expected = middle + (1 - 2 / 11) * (second[name] - middle)
+        np.testing.assert_allclose(last, expected, rtol=1e-5, atol=1e-7, err_msg=name)
+        assert np.abs(middle - weight).max() > 0 or not np.any(weight)
 
 
 def test_clipping_and_weights_really_moved(on_one):

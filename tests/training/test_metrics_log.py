@@ -1,6 +1,7 @@
 import json
 
-from keras_bert_tpu.training.callbacks import MetricsLog, describe, parse_records
+from keras_bert_tpu.training.metrics_log import MetricsLog, parse_records
+from keras_bert_tpu.training.progress import describe
 
 VALUES = {"loss": 2.5, "mlm_accuracy": 0.25, "nsp_loss": 0.7, "nsp_accuracy": 0.5}
 
