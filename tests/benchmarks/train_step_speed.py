@@ -33,7 +33,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 WORKERS = Path(__file__).parent / "train_step_workers"
 sys.path.insert(0, str(WORKERS))

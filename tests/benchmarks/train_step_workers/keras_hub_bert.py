@@ -1,8 +1,8 @@
-"""The same train step made of KerasHub's BERT and of Keras' own `compile` and `fit`; see protocol.py.
+"""The same train step of KerasHub's BERT, by Keras' own `compile` and `fit`; see protocol.py.
 
 `BertBackbone` with `MaskedLMHead` on the gathered mask positions, tied to the token embedding, and
-a dense layer on the pooled output; AdamW with `global_clipnorm`. `--jit_compile` is what `compile`
-chooses when it is not told.
+a dense layer on the pooled output; AdamW with `global_clipnorm`. Its GELU is the one with tanh,
+which is cheaper than ours with erf. `--jit_compile` is what `compile` chooses when it is not told.
 """
 
 import os
