@@ -15,9 +15,11 @@ of the ratios of the rounds, so that what else the machine does slows down both.
           --extra-index-url=https://download.pytorch.org/whl/cpu
   Its masked language model head scores all positions, because that model does.
 
-"of the matrix rate" is the share that the model's own floating point operations, see `step_flops`,
-have in what the machine does in a product of two square matrices, measured in the same rounds.
-"peak memory" is that of the whole process, TensorFlow included, after all rounds. The times from
+"core s" are the seconds of all cores that a step takes, which depend less on what else the machine
+does. "of the matrix rate" is the share that the model's own floating point operations (those of the
+package's `model_flops`: matrix products of the forward pass times three) have in what the machine
+does in a product of two square matrices, measured in the same rounds. "peak memory" is that of the
+whole process, TensorFlow included, after all rounds. The times from
 the start of the process are those of the fastest of --starts starts, at each of which no other one
 works: until all is imported, until the model and the optimizer are built, and until the first step
 is done, which includes tracing.
@@ -39,6 +41,9 @@ WORKERS = Path(__file__).parent / "train_step_workers"
 sys.path.insert(0, str(WORKERS))
 
 import protocol  # noqa: E402
+
+from keras_bert_tpu.config import EncoderConfig  # noqa: E402
+from keras_bert_tpu.training.flops import model_flops  # noqa: E402
 
 MATRIX_SIZE = 2048
 
@@ -86,18 +91,19 @@ class Worker:
 
 
 def step_flops(arguments: argparse.Namespace) -> float:
-    """Floating point operations of the matrix products of a step, forward times three.
+    """Returns the operations of the matrix products of a step, see `model_flops`.
 
-    A product of [m, k] and [k, n] counts 2 m k n. Per token and layer: query, key, value and output
-    projection, 4 h^2, the feed-forward part, 8 h^2, and scores and sums of attention, 2 length h.
     The masked language model head counts at the masked positions only, wherever a program computes
-    more of it, the pooler once a sequence. What is not a matrix product counts nothing.
+    more of it.
     """
-    hidden, length = arguments.hidden, arguments.length
-    per_token = arguments.layers * (12 * hidden**2 + 2 * length * hidden)
-    head = arguments.predictions * (hidden**2 + hidden * arguments.vocabulary)
-    pooler = hidden**2 + 2 * hidden
-    return 3 * 2.0 * arguments.batch * (length * per_token + head + pooler)
+    encoder = EncoderConfig(
+        vocab_size=arguments.vocabulary,
+        num_layers=arguments.layers,
+        hidden_size=arguments.hidden,
+        num_heads=arguments.heads,
+        intermediate_size=4 * arguments.hidden,
+    )
+    return arguments.batch * model_flops(encoder, arguments.length, arguments.predictions)
 
 
 def ways_to_train(arguments: argparse.Namespace) -> list[Way]:
@@ -118,7 +124,7 @@ def ways_to_train(arguments: argparse.Namespace) -> list[Way]:
         ways.append(way("keras_bert_tpu", "ours.py", own, dtype, *jit))
         ways.append(way("KerasHub (XLA)", "keras_hub_bert.py", own, dtype, "--jit_compile"))
         ways.append(way("KerasHub (no XLA)", "keras_hub_bert.py", own, dtype))
-        if arguments.peer_python:
+        if arguments.peer_python and dtype in arguments.peer_only:
             ways.append(way("PyTorch", "hugging_face.py", arguments.peer_python, dtype))
     return ways
 
@@ -129,7 +135,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     protocol.add_shapes(parser)
     parser.add_argument("--steps", type=int, default=3, help="of a round (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=7, help="that count (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="that count (%(default)s)")
     parser.add_argument("--starts", type=int, default=1, help="of each process (%(default)s)")
     parser.add_argument(
         "--only",
@@ -140,6 +146,13 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--jit_compile", action="store_true", help="compile our step with XLA, too")
     parser.add_argument("--peer_python", help="python that has torch and transformers")
+    parser.add_argument(
+        "--peer_only",
+        nargs="+",
+        default=["float32"],
+        choices=["float32", "bfloat16"],
+        help="what PyTorch computes in (%(default)s); bfloat16 is its automatic mixed precision",
+    )
     return parser.parse_args()
 
 
@@ -176,12 +189,14 @@ def main() -> None:
         for dtype in arguments.only
     }
     speeds: dict[str, list[float]] = {way.name: [] for way in ways}
+    core_seconds: dict[str, list[float]] = {way.name: [] for way in ways}
     rates: dict[str, list[float]] = {dtype: [] for dtype in matrices}
     for _ in range(arguments.rounds):
         for worker in workers:
             worker.ask("run 1")
-            seconds = worker.ask(f"run {arguments.steps}")["seconds"]
-            speeds[worker.way.name].append(arguments.steps * arguments.batch / seconds)
+            times = worker.ask(f"run {arguments.steps}")
+            speeds[worker.way.name].append(arguments.steps * arguments.batch / times["seconds"])
+            core_seconds[worker.way.name].append(times["core_seconds"] / arguments.steps)
         for dtype, worker in matrices.items():
             worker.ask("run 3")
             count = 10
@@ -190,7 +205,8 @@ def main() -> None:
     memory = {worker.way.name: worker.ask("memory")["megabytes"] for worker in workers}
     for worker in [*workers, *matrices.values()]:
         worker.close()
-    print_tables(arguments, ways, speeds, rates, memory, [stages for _, stages in started])
+    stages = [stages for _, stages in started]
+    print_tables(arguments, ways, speeds, core_seconds, rates, memory, stages)
     print(f"\n{time.perf_counter() - began:.0f} s in all")
 
 
@@ -198,6 +214,7 @@ def print_tables(
     arguments: argparse.Namespace,
     ways: list[Way],
     speeds: dict[str, list[float]],
+    core_seconds: dict[str, list[float]],
     rates: dict[str, list[float]],
     memory: dict[str, float],
     stages: list[dict[str, float]],
@@ -222,7 +239,7 @@ def print_tables(
     width = max(len(way.name) for way in ways)
     print(
         f"\n{'':{width}}{'seq/s':>9}{'least':>9}{'most':>9}{'ours/it':>9}{'least':>7}{'most':>7}"
-        f"{'of the matrix rate':>20}{'peak memory':>13}"
+        f"{'core s':>8}{'of the matrix rate':>20}{'peak memory':>13}"
     )
     for way in ways:
         values = speeds[way.name]
@@ -234,7 +251,8 @@ def print_tables(
         print(
             f"{way.name:{width}}{statistics.median(values):9.2f}{min(values):9.2f}"
             f"{max(values):9.2f}{statistics.median(ratios):9.2f}{min(ratios):7.2f}"
-            f"{max(ratios):7.2f}{statistics.median(shares):20.1%}{memory[way.name]:10.0f} MB"
+            f"{max(ratios):7.2f}{statistics.median(core_seconds[way.name]):8.2f}"
+            f"{statistics.median(shares):20.1%}{memory[way.name]:10.0f} MB"
         )
     print(f"\n{'seconds from the start to':{width}}{'imports':>9}{'built':>9}{'first step':>12}")
     for way, stage in zip(ways, stages, strict=True):

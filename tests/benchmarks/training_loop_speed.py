@@ -6,14 +6,15 @@
 Prepares the text that the package ships, without --data, and calls `pretrain` on it. A callback
 stops the run each --steps steps to make as many with the same compiled step on one fixed batch,
 which is in memory; so both share what else the machine does. The overhead is the median, over
---rounds, of the time of the run's steps over that of the bare ones, less 1. A line of
-metrics.jsonl is written each --log_every steps. Evaluations and checkpoints are left out.
+--rounds, of the time of the run's steps over that of the bare ones, less 1; once by the clock, and
+once in the seconds of all cores, which depend less on what else the machine does, and in which
+input that was made while a step waited counts. A line of metrics.jsonl is written each --log_every
+steps. Evaluations and checkpoints are left out.
 """
 
 import argparse
 import importlib.resources
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from collections.abc import Mapping
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_bert_tpu.config import (
@@ -49,27 +51,32 @@ class BareSteps(keras.callbacks.Callback):
 
     def __init__(self, batch: Mapping[str, tf.Tensor], steps: int):
         super().__init__()
-        self.own: list[float] = []
-        self.bare: list[float] = []
+        self.own: list[np.ndarray] = []
+        self.bare: list[np.ndarray] = []
         self._steps = steps
         self._iterator = iter(tf.data.Dataset.from_tensors(batch).repeat())
         self._left = steps
-        self._began = time.perf_counter()
+        self._began = clocks()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         self._left -= 1
         if self._left:
             return
-        self.own.append(time.perf_counter() - self._began)
-        began = time.perf_counter()
+        self.own.append(clocks() - self._began)
+        began = clocks()
         for _ in range(self._steps):
             self.model.train_function(self._iterator)
-        self.bare.append(time.perf_counter() - began)
+        self.bare.append(clocks() - began)
         # What these steps left behind does not belong to the run.
         self.model.take_input_wait()
         self.model.take_length()
         self.model.reset_metrics()
-        self._left, self._began = self._steps, time.perf_counter()
+        self._left, self._began = self._steps, clocks()
+
+
+def clocks() -> np.ndarray:
+    """Returns the seconds of the clock and those of all cores that this process had."""
+    return np.array([time.perf_counter(), time.process_time()])
 
 
 def prepare_sample(folder: str, length: int, predictions: int, pieces: int) -> str:
@@ -143,23 +150,24 @@ def main() -> None:
         pretrain(config, data, os.path.join(folder, "run"), callbacks=[timer])
 
     own, bare = (
-        [seconds / arguments.steps for seconds in times[WARM_UP_ROUNDS:]]
-        for times in (timer.own, timer.bare)
+        np.array(times[WARM_UP_ROUNDS:]) / arguments.steps for times in (timer.own, timer.bare)
     )
-    overheads = [run / step - 1.0 for run, step in zip(own, bare, strict=True)]
+    overheads = own / bare - 1.0
     print(
         f"\n{arguments.preset}, {arguments.dtype}, {arguments.batch} x {length} tokens; "
         f"{len(os.sched_getaffinity(0))} cores, load average {os.getloadavg()[0]:.1f}; medians of "
         f"{arguments.rounds} rounds of {arguments.steps} steps"
     )
-    print(f"{'':10}{'steps/s':>10}{'ms a step':>12}")
+    print(f"{'':10}{'steps/s':>10}{'ms a step':>12}{'core ms a step':>16}")
     for name, times in {"run": own, "bare step": bare}.items():
-        seconds = statistics.median(times)
-        print(f"{name:10}{1.0 / seconds:10.3f}{seconds * 1e3:12.1f}")
-    print(
-        f"overhead of the run: {statistics.median(overheads):.2%} ({min(overheads):.2%} to "
-        f"{max(overheads):.2%})"
-    )
+        seconds, core_seconds = np.median(times, axis=0)
+        print(f"{name:10}{1.0 / seconds:10.3f}{seconds * 1e3:12.1f}{core_seconds * 1e3:16.1f}")
+    for column, name in enumerate(("by the clock", "in core seconds")):
+        values = overheads[:, column]
+        print(
+            f"overhead of the run {name}: {np.median(values):.2%} ({values.min():.2%} to "
+            f"{values.max():.2%})"
+        )
 
 
 if __name__ == "__main__":
