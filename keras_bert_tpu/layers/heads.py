@@ -55,7 +55,9 @@ class MaskedLanguageModelHead(Configured, keras.layers.Layer):
         hidden = gather_positions(sequence_output, mask_positions)
         hidden = self.layer_norm(activate(self.transform(hidden), self.config.hidden_activation))
         table = ops.cast(token_embeddings, self.compute_dtype)
-        scores = ops.matmul(hidden, ops.transpose(table))
+        batch, predictions, width = ops.shape(hidden)
+        scores = tied_product(ops.reshape(hidden, (-1, width)), table)
+        scores = ops.reshape(scores, (batch, predictions, self.config.vocab_size))
         return ops.cast(scores, "float32") + ops.cast(self.output_bias, "float32")
 
 
@@ -95,3 +97,17 @@ def gather_positions(sequence: Any, positions: Any) -> Any:
     batch, length, hidden = ops.shape(sequence)
     rows = ops.arange(batch, dtype="int32")[:, None] * length + positions
     return ops.take(ops.reshape(sequence, (-1, hidden)), rows, axis=0)
+
+
+@ops.custom_gradient
+def tied_product(hidden: Any, table: Any) -> Any:
+    """The product [rows, vocabulary] of [rows, hidden] with a table [vocabulary, hidden].
+
+    The gradient of the table comes as [vocabulary, hidden] out of its product. Automatic
+    differentiation of the transposed table would make [hidden, vocabulary] and transpose that.
+    """
+
+    def gradient(upstream: Any) -> tuple[Any, Any]:
+        return ops.matmul(upstream, table), ops.matmul(ops.transpose(upstream), hidden)
+
+    return ops.matmul(hidden, ops.transpose(table)), gradient

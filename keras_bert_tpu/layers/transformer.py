@@ -1,8 +1,10 @@
 """One layer of the BERT encoder: attention and feed-forward, normalization after each sum."""
 
+import math
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_bert_tpu.config import EncoderConfig
 from keras_bert_tpu.layers.attention import SelfAttention
@@ -75,4 +77,44 @@ def activate(inputs: Any, name: str) -> Any:
     """Applies an activation of `config.HIDDEN_ACTIVATIONS`; "gelu" is the exact one, with erf."""
     if name == "relu":
         return keras.activations.relu(inputs)
-    return keras.activations.gelu(inputs, approximate=name == "gelu_tanh")
+    return gelu_tanh(inputs) if name == "gelu_tanh" else gelu(inputs)
+
+
+@ops.custom_gradient
+def gelu(inputs: Any) -> Any:
+    """GELU, x P(X <= x) for a normal X (arXiv 1606.08415), computed in float32.
+
+    For the gradient it keeps its input alone. TensorFlow's own computes in bfloat16 with erfc,
+    which on a CPU takes twice the time of this one, and is less exact.
+    """
+
+    def probability(x: Any) -> Any:
+        return (ops.erf(x * math.sqrt(0.5)) + 1.0) * 0.5
+
+    def gradient(upstream: Any) -> Any:
+        x = ops.cast(inputs, "float32")
+        density = ops.exp(ops.square(x) * -0.5) * (1.0 / math.sqrt(2.0 * math.pi))
+        slope = probability(x) + x * density
+        return ops.cast(ops.cast(upstream, "float32") * slope, inputs.dtype)
+
+    x = ops.cast(inputs, "float32")
+    return ops.cast(x * probability(x), inputs.dtype), gradient
+
+
+@ops.custom_gradient
+def gelu_tanh(inputs: Any) -> Any:
+    """The approximation x (1 + tanh(a (x + b x^3))) / 2 of GELU, computed in float32."""
+    scale, cubic = math.sqrt(2.0 / math.pi), 0.044715
+
+    def tanh(x: Any) -> Any:
+        return ops.tanh(x * (ops.square(x) * (scale * cubic) + scale))
+
+    def gradient(upstream: Any) -> Any:
+        x = ops.cast(inputs, "float32")
+        t = tanh(x)
+        inner = ops.square(x) * (3.0 * scale * cubic) + scale
+        slope = ((1.0 - ops.square(t)) * (x * inner) + (1.0 + t)) * 0.5
+        return ops.cast(ops.cast(upstream, "float32") * slope, inputs.dtype)
+
+    x = ops.cast(inputs, "float32")
+    return ops.cast(x * (tanh(x) + 1.0) * 0.5, inputs.dtype), gradient

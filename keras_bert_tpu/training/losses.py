@@ -4,7 +4,7 @@ A mean is only formed after numerators and denominators have been summed over al
 number of masked words differs from replica to replica, so a mean of means would be another loss.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -66,8 +66,32 @@ def losses_and_hits(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf
         Two tensors [...]: the float32 cross-entropy, and bool whether the label has the highest
         score (of equal scores the first one counts as such).
     """
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-    return losses, tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int32), labels)
+    best = tf.argmax(logits, axis=-1, output_type=tf.int32)
+    return _cross_entropy(logits, labels, best), tf.equal(best, labels)
+
+
+def _cross_entropy(logits: tf.Tensor, labels: tf.Tensor, best: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy of each target, given the class of the highest score.
+
+    From the softmax, which a CPU computes eight times faster than the operation that TensorFlow has
+    for the cross-entropy: log(sum(exp(scores))) is the highest score less the logarithm of its
+    probability, which is at least 1 / classes and so never underflows.
+    """
+    last = logits.shape.rank - 1
+
+    @tf.custom_gradient
+    def of(logits: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        probabilities = tf.nn.softmax(logits)
+        top_score, score = (tf.gather(logits, i, batch_dims=last) for i in (best, labels))
+        top_probability = tf.gather(probabilities, best, batch_dims=last)
+
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            target = tf.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+            return (probabilities - target) * upstream[..., None]
+
+        return (top_score - tf.math.log(top_probability)) - score, gradient
+
+    return of(logits)
 
 
 def _sums(logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> Sums:

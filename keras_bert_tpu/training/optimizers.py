@@ -1,9 +1,11 @@
 """AdamW as BERT was trained with, and LAMB for large batches."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
@@ -120,21 +122,21 @@ class BertOptimizer(keras.optimizers.Optimizer):
     ) -> None:
         """Updates one variable, its moments and its average, see `apply_reduced`."""
         rate = ops.cast(learning_rate, variable.dtype) * share
-        self.move(variable, *self.advance(gradient, variable, share), rate)
+        self.move(gradient, variable, rate, share)
         if self._averages:
             average = self._averages[self._get_variable_index(variable)]
             step = ops.cast(self.iterations + 1, variable.dtype)
             decay = ops.minimum(self.average_decay, step / (9.0 + step))
             self.assign_add(average, (variable - average) * ((1.0 - decay) * share))
 
-    def move(self, variable: Any, update: Any, is_adapted: bool, rate: Any) -> None:
-        """Moves a variable against its direction.
+    def move(self, gradient: Any, variable: Any, rate: Any, share: Any) -> None:
+        """Updates a variable and its moments.
 
         Args:
+            gradient: Tensor.
             variable: The variable.
-            update: Tensor, the direction u.
-            is_adapted: bool. Whether it is one that is decayed.
-            rate: Scalar of the variable's dtype, the learning rate.
+            rate: Scalar of the variable's dtype, the learning rate times the share.
+            share: 1 for a step; 0 for none, see `apply_reduced`.
         """
         raise NotImplementedError
 
@@ -202,9 +204,40 @@ class BertAdamW(BertOptimizer):
     def __init__(self, *args: Any, name: str = "bert_adamw", **kwargs: Any):
         super().__init__(*args, name=name, **kwargs)
 
-    def move(self, variable: Any, update: Any, is_adapted: bool, rate: Any) -> None:
-        """Subtracts the direction times the rate."""
-        self.assign_sub(variable, rate * update)
+    def move(self, gradient: Any, variable: Any, rate: Any, share: Any) -> None:
+        """Updates the variable and its moments.
+
+        TensorFlow's fused Adam goes through memory once, the operations of the rule one by one a
+        dozen times: a fifth of a step of a small model on a CPU. It knows no decay, so
+        w (1 - lr decay) comes first, which is the same rule.
+        """
+        index = self._get_variable_index(variable)
+        if self._decayed[index]:
+            self.assign(variable, variable * (1.0 - rate * self.decay_rate))
+        power_1 = power_2 = 0.0
+        if self.bias_correction:
+            step = ops.cast(self.iterations + 1, variable.dtype)
+            power_1, power_2 = ops.power(self.beta_1, step), ops.power(self.beta_2, step)
+        # In float32 the factor 1 - 0.999 that it gives new squares is 1.3e-5 off, and so is v; this
+        # much of its root goes out of the quotient again.
+        root = math.sqrt((1.0 - float(np.float32(self.beta_2))) / (1.0 - self.beta_2))
+        weight, first, second = (
+            (v.value if isinstance(v, keras.Variable) else v).handle
+            for v in (variable, self._first_moments[index], self._second_moments[index])
+        )
+        tf.raw_ops.ResourceApplyAdam(
+            var=weight,
+            m=first,
+            v=second,
+            beta1_power=power_1,
+            beta2_power=power_2,
+            lr=rate * root,
+            beta1=1.0 - (1.0 - self.beta_1) * share,
+            beta2=1.0 - (1.0 - self.beta_2) * share,
+            # It adds epsilon before the correction of v, the rule here after that.
+            epsilon=self.epsilon * root * ops.sqrt(1.0 - power_2),
+            grad=ops.cast(gradient, variable.dtype),
+        )
 
 
 @keras.saving.register_keras_serializable(package="keras_bert_tpu")
@@ -221,8 +254,9 @@ class BertLamb(BertOptimizer):
     ):
         super().__init__(*args, bias_correction=bias_correction, name=name, **kwargs)
 
-    def move(self, variable: Any, update: Any, is_adapted: bool, rate: Any) -> None:
+    def move(self, gradient: Any, variable: Any, rate: Any, share: Any) -> None:
         """Subtracts the direction times the rate and, where it is adapted, the trust ratio."""
+        update, is_adapted = self.advance(gradient, variable, share)
         if is_adapted:
             weight_norm, update_norm = (
                 ops.sqrt(ops.sum(ops.square(tensor))) for tensor in (variable, update)

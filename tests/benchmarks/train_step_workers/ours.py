@@ -1,0 +1,64 @@
+"""The train step of this package, as `pretrain` makes it; see protocol.py."""
+
+import os
+
+import protocol
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def main() -> None:
+    arguments = protocol.parse_worker_arguments(__doc__)
+    import keras
+    import tensorflow as tf
+
+    from keras_bert_tpu.config import EncoderConfig, OptimizerConfig, PhaseConfig
+    from keras_bert_tpu.models.pretrainer import BertPretrainer
+    from keras_bert_tpu.training.optimizers import make_optimizer, make_schedule
+    from keras_bert_tpu.training.train_step import PretrainingStep
+
+    stages = {"import": protocol.since_start()}
+    keras.utils.set_random_seed(1)
+    encoder = EncoderConfig(
+        vocab_size=arguments.vocabulary,
+        num_layers=arguments.layers,
+        hidden_size=arguments.hidden,
+        num_heads=arguments.heads,
+        intermediate_size=4 * arguments.hidden,
+        hidden_dropout=protocol.DROPOUT,
+        attention_dropout=protocol.DROPOUT,
+        max_positions=protocol.MAX_POSITIONS,
+    )
+    policy = "mixed_bfloat16" if arguments.dtype == "bfloat16" else "float32"
+    settings = OptimizerConfig(
+        learning_rate=protocol.LEARNING_RATE,
+        schedule="constant",
+        warmup_steps=0,
+        beta_1=protocol.BETA_1,
+        beta_2=protocol.BETA_2,
+        epsilon=protocol.EPSILON,
+        weight_decay=protocol.WEIGHT_DECAY,
+        clip_norm=protocol.CLIP_NORM,
+    )
+    step = PretrainingStep(BertPretrainer(encoder, dtype=policy), settings.clip_norm, seed=1)
+    optimizer = make_optimizer(settings, make_schedule(settings, (PhaseConfig(),)))
+    step.compile(optimizer=optimizer, jit_compile=arguments.jit_compile)
+    optimizer.build(step.pretrainer.trainable_variables)
+    batch = tf.nest.map_structure(tf.constant, protocol.make_batch(arguments))
+    dataset = tf.data.Dataset.from_tensors(batch).repeat()
+    stages["build"] = protocol.since_start()
+    step.fit(dataset, steps_per_epoch=1, verbose=0)
+    stages["step"] = protocol.since_start()
+    iterator = iter(dataset)
+
+    def run(count: int) -> float:
+        step.reset_metrics()
+        for _ in range(count):
+            logs = step.train_function(iterator)
+        return float(logs["loss"])
+
+    protocol.serve(stages, run)
+
+
+if __name__ == "__main__":
+    main()
