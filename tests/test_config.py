@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import subprocess
 import sys
 
@@ -59,7 +60,7 @@ def _leaves(config, prefix=""):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
             yield from _leaves(value, f"{prefix}{field.name}.")
-        elif isinstance(value, tuple):
+        elif isinstance(value, tuple) and any(map(dataclasses.is_dataclass, value)):
             for index, entry in enumerate(value):
                 yield from _leaves(entry, f"{prefix}{field.name}.{index}.")
         else:
@@ -79,6 +80,12 @@ def test_every_key_can_be_set(key):
         "bias_correction": True,
         "learning_rate": 2e-4,
         "warmup_steps": 5,
+        "best_metric": "mlm_loss",
+        "spike_factor": 2.0,
+        "mask_rate": 0.2,
+        "init_layers": ("encoder",),
+        "frozen_layers": ("encoder/layer_0",),
+        "length_buckets": (64, 128),
     }
     leaf = key.rsplit(".", 1)[-1]
     if leaf in others:
@@ -93,9 +100,12 @@ def test_every_key_can_be_set(key):
         value = "elsewhere"
     if before == value:
         value = 2
-    overrides = [f"{key}={str(value).lower() if isinstance(value, bool) else value}"]
+    written = json.dumps(value) if isinstance(value, bool | tuple) else value
+    overrides = [f"{key}={written}"]
     if leaf == "steps_per_execution":
         overrides += ["log_every=2", "evaluate_every=2", "save_every=2", "phases.0.steps=2"]
+    if leaf == "init_layers":
+        overrides += ["init_checkpoint=elsewhere"]
     if leaf == "max_skipped":
         overrides += ["on_damage=skip"]
     if key == "phases.0.warmup_steps":

@@ -15,7 +15,7 @@ from keras_bert_tpu.config import InputError
 
 FORMAT_VERSION, RUN_FORMAT_VERSION = 1, 1
 # Of a run's folder.
-RUN, CHECKPOINTS, MODEL = "run.json", "checkpoints", "model"
+RUN, CHECKPOINTS, MODEL, METRICS = "run.json", "checkpoints", "model", "metrics.jsonl"
 # Of a checkpoint's folder.
 MARKER, WEIGHTS, OPTIMIZER = "checkpoint.json", "model.safetensors", "optimizer.safetensors"
 STEP_PREFIX = "step-"

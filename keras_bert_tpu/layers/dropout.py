@@ -72,8 +72,11 @@ class Dropout(keras.layers.Layer):
 
 
 def _dropped_values(rate: float) -> int:
-    """Of the values of 16 random bits, how many drop an element: the rate to 5 digits."""
-    return round(rate * _VALUES)
+    """Of the values of 16 random bits, how many drop an element: the rate to 5 digits.
+
+    At least one keeps it, or what is kept at a rate next to 1 would be scaled by infinity.
+    """
+    return min(round(rate * _VALUES), _VALUES - 1)
 
 
 def _kept(shape: Any, rate: float, generator: keras.random.SeedGenerator) -> Any:

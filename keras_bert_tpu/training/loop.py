@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import keras
 import tensorflow as tf
 
-from keras_bert_tpu.checkpoints.run_layout import CHECKPOINTS, MODEL, complete_checkpoints
+from keras_bert_tpu.checkpoints.run_layout import CHECKPOINTS, METRICS, MODEL, complete_checkpoints
 from keras_bert_tpu.config import InputError, PretrainingConfig
 from keras_bert_tpu.dataclass_yaml import to_dict
 from keras_bert_tpu.models.pretrainer import BertPretrainer
@@ -235,9 +235,7 @@ class _Run:
         self.averages.put_in()
         if not self.hosts.is_chief:
             return
-        plot_curves(
-            posixpath.join(self.output, "metrics.jsonl"), posixpath.join(self.output, "curves.png")
-        )
+        plot_curves(posixpath.join(self.output, METRICS), posixpath.join(self.output, "curves.png"))
         folder = posixpath.join(self.output, MODEL)
         data_config = self.inputs[-1].manifest.config
         self.pretrainer.save_pretrained(

@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_bert_tpu.checkpoints.run_layout import METRICS
 from keras_bert_tpu.checkpoints.storage import read_bytes, write_atomically
 from keras_bert_tpu.training.trackers import Tracker
 
@@ -28,7 +29,7 @@ class MetricsLog:
         writes: bool = True,
         trackers: Sequence[Tracker] = (),
     ):
-        self.path = posixpath.join(directory, "metrics.jsonl")
+        self.path = posixpath.join(directory, METRICS)
         self._writes = writes
         self._trackers = trackers
         self._boards = {}

@@ -16,7 +16,7 @@ from keras_bert_tpu.pretraining_data.damage import ShardScan, scan_shards
 from keras_bert_tpu.pretraining_data.manifest import Manifest
 
 FORMAT_VERSION = run_layout.RUN_FORMAT_VERSION
-RUN, CHECKPOINTS, MODEL = run_layout.RUN, run_layout.CHECKPOINTS, run_layout.MODEL
+RUN, CHECKPOINTS, METRICS = run_layout.RUN, run_layout.CHECKPOINTS, run_layout.METRICS
 CONFIG, DAMAGE = "config.yaml", "damage.json"
 # What may differ between a run and its continuation, because no weight depends on it.
 _WATCHING = (
@@ -38,6 +38,9 @@ def claim(
 ) -> None:
     """Takes an output folder for a run, or makes sure that it holds this very run.
 
+    A run that ended before its training began, by a mistake in its config for example, has left
+    nothing to lose: its folder is free.
+
     Args:
         output: str. Local or gs:// folder; it is made if it does not exist.
         config: PretrainingConfig of the run.
@@ -56,8 +59,10 @@ def claim(
         "settings": {key: settings[key] for key in settings if key not in (*_WATCHING, *_REPAIRS)},
         "records": [hashlib.sha256(read_bytes(manifest)).hexdigest() for manifest in manifests],
     }
-    if tf.io.gfile.exists(path):
-        _require_same(output, _parse(path), values)
+    found = _parse(path) if tf.io.gfile.exists(path) else None
+    begun = any(tf.io.gfile.exists(posixpath.join(output, name)) for name in (METRICS, CHECKPOINTS))
+    if found is not None and (begun or not writes):
+        _require_same(output, found, values)
     elif tf.io.gfile.exists(posixpath.join(output, CHECKPOINTS)):
         raise InputError(
             f"{output} holds checkpoints but no {RUN}, so it cannot be told whose they are; choose "
@@ -70,6 +75,9 @@ def claim(
         )
     else:
         tf.io.gfile.makedirs(output)
+        damage = posixpath.join(output, DAMAGE)
+        if tf.io.gfile.exists(damage):  # Perhaps of other records.
+            tf.io.gfile.remove(damage)
         write_atomically(path, json.dumps(values, indent=2).encode())
     if writes:
         write_atomically(posixpath.join(output, CONFIG), to_yaml(config).encode())

@@ -35,7 +35,9 @@ pretrainer = BertPretrainer(encoder, dtype="float32")
 pretrainer.encoder.recompute = options["recompute"]
 step = PretrainingStep(pretrainer, clip_norm=1.0, seed=5)
 step.accumulation_steps = options["accumulation_steps"]
-step.compile(optimizer=BertAdamW(1e-3), steps_per_execution=options["steps_per_execution"])
+optimizer = BertAdamW(1e-3)
+optimizer.build(pretrainer.trainable_variables)
+step.compile(optimizer=optimizer, steps_per_execution=options["steps_per_execution"])
 example = {
     "token_ids": tf.ones([LENGTH], tf.int32),
     "segment_ids": tf.zeros([LENGTH], tf.int32),

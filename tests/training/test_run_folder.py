@@ -14,21 +14,26 @@ def manifest(tmp_path):
     return str(path)
 
 
+@pytest.fixture
+def output(tmp_path, manifest):
+    """The folder of a run whose training has begun."""
+    output = tmp_path / "run"
+    run_folder.claim(str(output), config(), [manifest])
+    (output / "metrics.jsonl").touch()
+    return str(output)
+
+
 def config(**values):
     return from_dict(PretrainingConfig, {"encoder": {"preset": "tiny"}, **values})
 
 
-def test_same_run_may_go_on_with_other_logging(tmp_path, manifest):
-    output = str(tmp_path / "run")
-    run_folder.claim(output, config(), [manifest])
+def test_same_run_may_go_on_with_other_logging(output, tmp_path, manifest):
     run_folder.claim(output, config(log_every=7, keep_checkpoints=9), [manifest])
     written = (tmp_path / "run" / "config.yaml").read_text()
     assert "log_every: 7" in written
 
 
-def test_a_setting_that_came_later_than_the_run_has_its_default(tmp_path, manifest):
-    output = str(tmp_path / "run")
-    run_folder.claim(output, config(), [manifest])
+def test_a_setting_that_came_later_than_the_run_has_its_default(output, tmp_path, manifest):
     path = tmp_path / "run" / "run.json"
     values = json.loads(path.read_text())
     del values["settings"]["optimizer"]["algorithm"]
@@ -38,9 +43,7 @@ def test_a_setting_that_came_later_than_the_run_has_its_default(tmp_path, manife
         run_folder.claim(output, config(optimizer={"algorithm": "lamb"}), [manifest])
 
 
-def test_a_run_of_another_version_is_told(tmp_path, manifest):
-    output = str(tmp_path / "run")
-    run_folder.claim(output, config(), [manifest])
+def test_a_run_of_another_version_is_told(output, tmp_path, manifest):
     path = tmp_path / "run" / "run.json"
     values = json.loads(path.read_text())
     values["settings"]["sharpness"] = 1
@@ -49,17 +52,26 @@ def test_a_run_of_another_version_is_told(tmp_path, manifest):
         run_folder.claim(output, config(), [manifest])
 
 
-def test_another_setting_is_named_with_both_values(tmp_path, manifest):
-    output = str(tmp_path / "run")
-    run_folder.claim(output, config(), [manifest])
+def test_another_setting_is_named_with_both_values(output, manifest):
     other = config(optimizer={"learning_rate": 1e-3})
     with pytest.raises(InputError, match="optimizer.learning_rate is 0.0001, here it is 0.001"):
         run_folder.claim(output, other, [manifest])
 
 
-def test_other_records_are_refused(tmp_path, manifest):
-    output = str(tmp_path / "run")
-    run_folder.claim(output, config(), [manifest])
+def test_folder_of_a_run_that_did_not_begin_is_free(tmp_path, manifest):
+    output = tmp_path / "run"
+    run_folder.claim(str(output), config(), [manifest])
+    (output / "damage.json").write_text("{}")
+    other = config(optimizer={"learning_rate": 1e-3})
+    run_folder.claim(str(output), other, [manifest])
+    assert not (output / "damage.json").exists()
+    (output / "metrics.jsonl").touch()
+    run_folder.claim(str(output), other, [manifest])
+    with pytest.raises(InputError, match="optimizer.learning_rate is 0.001, here it is 0.0001"):
+        run_folder.claim(str(output), config(), [manifest])
+
+
+def test_other_records_are_refused(output, tmp_path, manifest):
     (tmp_path / "manifest.json").write_text('{"other": 1}')
     with pytest.raises(InputError, match="holds a run on other records"):
         run_folder.claim(output, config(), [manifest])
