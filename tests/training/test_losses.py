@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from keras_bert_tpu.training.losses import (
+    losses_and_hits,
     masked_language_model_sums,
     next_sentence_sums,
     total_weights,
@@ -59,3 +60,29 @@ def test_padding_rows_have_no_gradient():
     gradient = tape.gradient(loss, logits).numpy()
     assert not gradient[1].any() and not gradient[0, 1].any()
     assert gradient[0, 0].any() and gradient[0, 2].any()
+
+
+@pytest.mark.parametrize("scale", [1.0, 40.0, 1e4])
+def test_cross_entropy_and_its_gradient_are_tensorflows(scale):
+    rng = np.random.default_rng(4)
+    logits = tf.constant((scale * rng.normal(size=(5, 4, 50))).astype("float32"))
+    labels = tf.constant(rng.integers(50, size=(5, 4)), tf.int32)
+    upstream = tf.constant(rng.normal(size=(5, 4)).astype("float32"))
+    found = []
+    for function in (
+        lambda scores: losses_and_hits(scores, labels)[0],
+        lambda scores: tf.nn.sparse_softmax_cross_entropy_with_logits(labels, scores),
+    ):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            losses = function(logits)
+        found.append((losses, tape.gradient(losses, logits, upstream)))
+    (ours, our_gradient), (theirs, their_gradient) = found
+    np.testing.assert_allclose(ours, theirs, rtol=2e-6, atol=2e-6)
+    np.testing.assert_allclose(our_gradient, their_gradient, rtol=1e-5, atol=1e-6)
+
+
+def test_cross_entropy_of_a_score_that_is_not_finite_is_not_finite():
+    for value in (math.nan, math.inf):
+        losses, _ = losses_and_hits(tf.constant([[0.0, value]]), tf.constant([0]))
+        assert not np.isfinite(losses.numpy()).any()
