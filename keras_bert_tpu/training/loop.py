@@ -223,10 +223,7 @@ class _Run:
             except Terminated as error:
                 self.averages.put_back()
                 self.saver.save()
-                raise Terminated(
-                    f"SIGTERM: step {self.saver.saved_step} of {config.total_steps} is saved; the "
-                    f"same command goes on from there."
-                ) from error
+                raise Terminated(self._farewell()) from error
             finally:
                 self.checkpointer.wait()
 
@@ -361,6 +358,13 @@ class _Run:
         if step and not self.hosts.is_chief:
             self.checkpointer.restore(step)
         return step
+
+    def _farewell(self) -> str:
+        saved = self.saver.saved_step
+        if saved < 0:  # The steps so far were not finite.
+            return "SIGTERM: no step is saved yet; the same command begins anew."
+        steps = f"step {saved} of {self.config.total_steps}"
+        return f"SIGTERM: {steps} is saved; the same command goes on from there."
 
     def _recorded_losses(self, log: MetricsLog) -> list[float]:
         """The losses of the phase that a run goes on in."""

@@ -160,6 +160,14 @@ def test_steps_that_are_not_finite_end_the_run_and_leave_the_last_checkpoint(
     assert checksums(tmp_path)[30] == checksums(unbroken)[30]
 
 
+def test_sigterm_before_a_sound_checkpoint_says_that_none_is_saved(tmp_path, records, vocabulary):
+    config = make_config(vocabulary, max_nonfinite_steps=20)
+    callbacks = [Once(poison, step=3), Once(terminate, step=5)]
+    with pytest.raises(Terminated, match="no step is saved yet; the same command begins anew"):
+        pretrain(config, str(records), str(tmp_path), callbacks=callbacks)
+    assert not checksums(tmp_path)
+
+
 def explode(model):
     (table,) = (w for w in model.pretrainer.weights if "token_embedding" in w.path)
     table.assign(table * 30)

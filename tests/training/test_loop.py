@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from runs import LONG, StopAt, checksums, make_config, read_metrics
 
+from keras_bert_tpu.checkpoints.source import read_weights
+from keras_bert_tpu.checkpoints.storage import weights_by_name
 from keras_bert_tpu.config import InputError, PretrainingConfig
 from keras_bert_tpu.dataclass_yaml import from_dict, to_dict, to_yaml
 from keras_bert_tpu.models.pretrainer import BertPretrainer
@@ -201,28 +203,60 @@ def test_callback_that_stops_training_ends_the_run_with_a_checkpoint(tmp_path, r
     assert list(checksums(tmp_path)) == [10]
 
 
-def test_run_on_two_replicas_reports_and_resumes_as_on_one(tmp_path, records, vocabulary):
+@pytest.fixture(scope="module")
+def on_one(tmp_path_factory, records, vocabulary):
+    """A config without dropout, and the folder of its run on one replica."""
     encoder = {"preset": "tiny", "vocab_size": len(vocabulary), "max_positions": 64}
     encoder |= {"hidden_dropout": 0.0, "attention_dropout": 0.0}
     # 40 held-out examples leave the last batch of 16 half padded.
     config = make_config(vocabulary, steps=20, encoder=encoder, evaluate_examples=40)
-    pretrain(config, str(records), str(tmp_path / "one"))
-    (tmp_path / "run.yaml").write_text(to_yaml(config))
+    folder = tmp_path_factory.mktemp("replicas") / "one"
+    pretrain(config, str(records), str(folder))
+    return config, folder
+
+
+def run_on_two_replicas(config, records, output):
+    """Returns what the run said."""
+    run_file = output.with_suffix(".yaml")
+    run_file.write_text(to_yaml(config))
     program = pathlib.Path(__file__).parent / "replicated_run_program.py"
-    arguments = [str(tmp_path / "run.yaml"), str(records), str(tmp_path / "two")]
+    arguments = [sys.executable, str(program), str(run_file), str(records), str(output)]
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def assert_same_figures(one, other):
+    for split in ("train", "validation"):
+        expected, found = (read_metrics(folder, split) for folder in (one, other))
+        assert [record["step"] for record in found] == [record["step"] for record in expected]
+        for before, record in zip(expected, found, strict=True):
+            for name in ("mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy"):
+                assert record[name] == pytest.approx(before[name], rel=1e-4), name
+
+
+def test_run_on_two_replicas_reports_and_resumes_as_on_one(tmp_path, on_one, records):
+    config, one = on_one
+    two = tmp_path / "two"
     for said in ("2 replicas", "Resuming after step 10 of 20"):
-        done = subprocess.run(
-            [sys.executable, str(program), *arguments], capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        assert said in done.stdout
-        for split in ("train", "validation"):
-            one, two = (read_metrics(tmp_path / name, split) for name in ("one", "two"))
-            assert [record["step"] for record in one] == [record["step"] for record in two]
-            for expected, record in zip(one, two, strict=True):
-                for name in ("mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy"):
-                    assert record[name] == pytest.approx(expected[name], rel=1e-4), name
-        shutil.rmtree(tmp_path / "two" / "checkpoints" / "step-00000020")
+        assert said in run_on_two_replicas(config, records, two)
+        assert_same_figures(one, two)
+        shutil.rmtree(two / "checkpoints" / "step-00000020")
+
+
+def test_run_goes_on_on_another_number_of_replicas_with_the_same_data(tmp_path, on_one, records):
+    config, one = on_one
+    moved = shutil.copytree(one, tmp_path / "moved")
+    shutil.rmtree(moved / "checkpoints" / "step-00000020")
+    said = run_on_two_replicas(config, records, moved)
+    assert "2 replicas" in said and "Resuming after step 10 of 20" in said
+    assert_same_figures(one, moved)
+    shutil.rmtree(moved / "checkpoints" / "step-00000020")
+    model = pretrain(config, str(records), str(moved))
+    assert_same_figures(one, moved)
+    arrays = read_weights(str(one / "model")).arrays
+    for name, weight in weights_by_name(model).items():
+        np.testing.assert_allclose(weight.numpy(), arrays[name], rtol=1e-3, atol=2e-5)
 
 
 def test_bfloat16_run_trains(tmp_path, records, vocabulary):
