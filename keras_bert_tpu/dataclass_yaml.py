@@ -60,6 +60,24 @@ def to_dict(config: Any) -> dict[str, Any]:
     }
 
 
+def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with the keys that `--set` has, such as "phases.0.steps".
+
+    Args:
+        values: Mapping, or sequence of mappings. Other sequences are values.
+        prefix: str. Before all keys.
+    """
+    items = values.items() if isinstance(values, Mapping) else enumerate(values)
+    flat = {}
+    for key, value in items:
+        entries = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(entry, Mapping) for entry in entries):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
 def from_dict(cls: type[ConfigType], values: Mapping[str, Any], prefix: str = "") -> ConfigType:
     """Builds the dataclass `cls` from a plain mapping; missing keys keep their defaults.
 

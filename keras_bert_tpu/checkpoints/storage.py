@@ -1,6 +1,7 @@
 """Arrays and bytes on local disk or in a bucket: written whole, verified when read."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -110,10 +111,13 @@ def read_bytes(path: str) -> bytes:
 def write_atomically(path: str, content: bytes) -> None:
     """Writes a local or gs:// file that is there whole or not at all.
 
-    Locally by way of a temporary name; an object in a bucket appears only once it is closed.
+    Locally by way of a temporary name, and on the disk before it has its own: older checkpoints are
+    removed once a new one is there. An object in a bucket appears only once it is closed.
     """
     temporary = path if path.startswith("gs://") else f"{path}.tmp"
     with tf.io.gfile.GFile(temporary, "wb") as file:
         file.write(content)
     if temporary != path:
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
         tf.io.gfile.rename(temporary, path, overwrite=True)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_bert_tpu.checkpoints import run_layout
 from keras_bert_tpu.checkpoints.storage import read_bytes, write_atomically
 from keras_bert_tpu.config import InputError, PretrainingConfig
-from keras_bert_tpu.dataclass_yaml import from_dict, to_dict, to_yaml
+from keras_bert_tpu.dataclass_yaml import flatten, from_dict, to_dict, to_yaml
 from keras_bert_tpu.pretraining_data.damage import ShardScan, scan_shards
 from keras_bert_tpu.pretraining_data.manifest import Manifest
 
@@ -152,7 +152,7 @@ def _require_same(output: str, found: dict[str, Any], values: dict[str, Any]) ->
             f"version, or choose another output folder."
         ) from error
     kept = {key: settings[key] for key in values["settings"]}
-    before, now = _flatten(kept), _flatten(values["settings"])
+    before, now = flatten(kept), flatten(values["settings"])
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
             raise InputError(
@@ -165,14 +165,3 @@ def _require_same(output: str, found: dict[str, Any], values: dict[str, Any]) ->
             f"{output} holds a run on other records than those given as --data; choose another "
             f"output folder, or give the records it began with."
         )
-
-
-def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
-    items = values.items() if isinstance(values, dict) else enumerate(values)
-    flat = {}
-    for key, value in items:
-        if isinstance(value, dict | list):
-            flat.update(_flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -16,6 +16,7 @@ import tqdm.auto as tqdm
 
 from keras_bert_tpu.checkpoints.storage import read_bytes, write_atomically
 from keras_bert_tpu.config import TRACKERS, InputError
+from keras_bert_tpu.dataclass_yaml import flatten
 
 # In the folder of the run: under which id each tracker knows it.
 IDS = "trackers.json"
@@ -192,7 +193,7 @@ class _MlflowRun:
         run = self._client.create_run(self._experiment(), run_name=run_name)
         self.id = run.info.run_id
         # Parameters cannot be changed, so a run that goes on keeps those it began with.
-        params = [Param(key, str(value)) for key, value in _flatten(settings).items()]
+        params = [Param(key, str(value)) for key, value in flatten(settings).items()]
         self._client.log_batch(self.id, params=params)
 
     def _experiment(self) -> str:
@@ -209,18 +210,6 @@ class _MlflowRun:
 
     def finish(self, failed: bool) -> None:
         self._client.set_terminated(self.id, "FAILED" if failed else "FINISHED")
-
-
-def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings and sequences as one mapping, with keys such as "phases.0.steps"."""
-    items = values.items() if isinstance(values, Mapping) else enumerate(values)
-    flat = {}
-    for key, value in items:
-        if isinstance(value, Mapping | list | tuple) and value:
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _reason(error: Exception) -> str:

@@ -6,8 +6,9 @@
 The weights and both moments of each of --presets go to a folder below --folder and come back,
 --rounds times, both ways in turn; the medians are printed. Ours writes safetensors with a sha256 of
 each file, and checks it when it reads. "background" is how long a save keeps training waiting with
-`background_saves`: the copy in memory. What the disk had not yet taken when `save` returned is
-flushed between two rounds, and is not counted; the files come back from the system's cache.
+`background_saves`: the copy in memory. Ours is on the disk when `save` returns; what the disk has
+not yet taken of the other is flushed between two rounds, and is not counted. The files come back
+from the system's cache.
 """
 
 import argparse

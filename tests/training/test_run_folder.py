@@ -88,3 +88,9 @@ def test_unreadable_run_file_is_told(tmp_path, manifest):
     (tmp_path / "run" / "run.json").write_text("{")
     with pytest.raises(InputError, match="is not valid JSON"):
         run_folder.claim(str(tmp_path / "run"), config(), [manifest])
+
+
+def test_a_list_that_differs_is_told_whole(output, manifest):
+    other = config(frozen_layers=["encoder/embeddings", "encoder/layer_0"])
+    with pytest.raises(InputError, match=r"frozen_layers is \[\], here it is \['encoder/embed"):
+        run_folder.claim(output, other, [manifest])
