@@ -70,6 +70,21 @@ def test_folder_without_its_marker_does_not_count(tmp_path):
     assert make(tmp_path)[2].restore_latest().step == 1
 
 
+def test_checkpoint_does_not_count_while_it_is_written_again(tmp_path, monkeypatch):
+    model, optimizer, checkpointer = make(tmp_path)
+    checkpointer.save(1, {})
+    train(model, optimizer)
+    checkpointer.save(2, {})
+
+    def killed(path, variables):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keras_bert_tpu.training.checkpointing.write_arrays", killed)
+    with pytest.raises(KeyboardInterrupt):
+        checkpointer.save(2, {})
+    assert make(tmp_path)[2].restore_latest().step == 1
+
+
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
