@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from keras_bert_tpu.training import train_step
+from keras_bert_tpu.training import global_step
 
 PROGRAM = pathlib.Path(__file__).parent / "replicas_program.py"
 
@@ -78,9 +78,9 @@ def test_slices_draw_dropout_masks_of_their_own(tmp_path):
 def test_seeds_of_replicas_slices_and_rounds_never_meet():
     replicas, slices, rounds = np.meshgrid(np.arange(2048), np.arange(64), np.arange(4))
     first = (
-        replicas * train_step._REPLICA_STRIDE
-        + slices * train_step._SLICE_STRIDE
-        + rounds * train_step._ROUND_STRIDE
+        replicas * global_step._REPLICA_STRIDE
+        + slices * global_step._SLICE_STRIDE
+        + rounds * global_step._ROUND_STRIDE
     )
     assert len(np.unique(first % 2**31)) == first.size
 
