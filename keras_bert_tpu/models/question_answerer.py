@@ -1,0 +1,48 @@
+"""Questions about a passage: where the answer begins and ends."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_bert_tpu.config import EncoderConfig
+from keras_bert_tpu.models.task_model import TaskModel
+
+
+@keras.saving.register_keras_serializable(package="keras_bert_tpu")
+class BertQuestionAnswerer(TaskModel):
+    """Encoder with two scores for each piece, of a start and of an end (arXiv 1810.04805, 4.2).
+
+    Args:
+        config: EncoderConfig.
+        dtype: Keras dtype policy, for example "mixed_bfloat16". Defaults to Keras' own.
+        name: str. Defaults to "question_answerer".
+        **kwargs: Those of `keras.Model`.
+    """
+
+    def __init__(
+        self,
+        config: EncoderConfig,
+        dtype: Any = None,
+        name: str = "question_answerer",
+        **kwargs: Any,
+    ):
+        super().__init__(config, 2, "span_classifier", dtype=dtype, name=name, **kwargs)
+
+    def call(
+        self, inputs: Mapping[str, Any], training: bool | None = None, seed: Any = None
+    ) -> Any:
+        """Scores each piece as the first and as the last of the answer.
+
+        Args:
+            inputs: Mapping with those of `BertEncoder`; other keys are ignored.
+            training: bool. Whether dropout is on.
+            seed: int32 tensor [2], the dropout seed of this step and replica, see `Dropout`.
+
+        Returns:
+            float32 tensor [batch, 2, length]: the starts and the ends, before a softmax over the
+            length. [CLS], at 0, stands for "no answer".
+        """
+        outputs = self.encoder(inputs, training=training, seed=seed)
+        return ops.transpose(self.score(outputs["sequence_output"], training, seed), (0, 2, 1))
