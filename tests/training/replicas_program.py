@@ -22,7 +22,8 @@ from keras_bert_tpu.tpu.connect import connect  # noqa: E402
 from keras_bert_tpu.training.optimizers import BertAdamW  # noqa: E402
 from keras_bert_tpu.training.train_step import PretrainingStep  # noqa: E402
 
-BATCH, LENGTH, PREDICTIONS = 8, 16, 4
+ROWS, LENGTH, PREDICTIONS = 8, 16, 4
+BATCH = len(options["rows"])
 STEPS = len(options["batches"])
 
 
@@ -39,18 +40,20 @@ def make_batch(number):
     if number < 0:
         weights[-3, 0] = np.nan
     return {
-        "token_ids": integers(50, BATCH, LENGTH),
-        "segment_ids": integers(2, BATCH, LENGTH),
-        "padding_mask": np.ones((BATCH, LENGTH), "int32"),
-        "mask_positions": integers(LENGTH, BATCH, PREDICTIONS),
-        "mask_ids": integers(50, BATCH, PREDICTIONS),
+        "token_ids": integers(50, ROWS, LENGTH),
+        "segment_ids": integers(2, ROWS, LENGTH),
+        "padding_mask": np.ones((ROWS, LENGTH), "int32"),
+        "mask_positions": integers(LENGTH, ROWS, PREDICTIONS),
+        "mask_ids": integers(50, ROWS, PREDICTIONS),
         "mask_weights": weights,
-        "next_sentence_label": integers(2, BATCH, 1),
+        "next_sentence_label": integers(2, ROWS, 1),
     }
 
 
 batches = [make_batch(number) for number in options["batches"]]
-stacked = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+stacked = {
+    name: np.concatenate([batch[name][options["rows"]] for batch in batches]) for name in batches[0]
+}
 examples = tf.data.Dataset.from_tensor_slices(stacked).repeat()
 strategy = connect().strategy
 assert strategy.num_replicas_in_sync == replicas
@@ -67,7 +70,7 @@ with strategy.scope():
     step = PretrainingStep(
         BertPretrainer(encoder, dtype="float32"), clip_norm=0.5, seed=5, max_skipped_in_row=2
     )
-    optimizer = BertAdamW(1e-3, average_decay=options["average_decay"])
+    optimizer = BertAdamW(options["learning_rate"], average_decay=options["average_decay"])
     optimizer.build(step.trainable_variables)
     step.compile(optimizer=optimizer, steps_per_execution=options["steps_per_execution"])
     step.accumulation_steps = options["accumulation_steps"]
@@ -93,6 +96,8 @@ for weight in step.pretrainer.weights:
     results[weight.path] = keras.ops.convert_to_numpy(weight)
 for average, weight in zip(optimizer.averages, step.trainable_variables, strict=False):
     results[f"average/{weight.path}"] = keras.ops.convert_to_numpy(average)
+moments = [v for v in optimizer.variables if "first_moment" in v.path]
+results["first_moment_norm"] = tf.linalg.global_norm([v.value for v in moments]).numpy()
 results |= {f"norm/{name}": norm for name, norm in norms.items()}
 results["skipped_in_row"] = skipped_in_row
 results["waited"] = step.take_input_wait()

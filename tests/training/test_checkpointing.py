@@ -1,22 +1,24 @@
 import json
+import threading
 
 import keras
 import numpy as np
 import pytest
 
+from keras_bert_tpu.checkpoints.storage import write_arrays
 from keras_bert_tpu.config import InputError
 from keras_bert_tpu.training.checkpointing import Checkpointer
 from keras_bert_tpu.training.optimizers import BertAdamW
 
 
-def make(directory, width=4, keep=3):
+def make(directory, width=4, keep=3, **settings):
     model = keras.Sequential(
         [keras.layers.Dense(width, name="dense")], name=f"any_name_{np.random.randint(10**6)}"
     )
     model.build((None, 3))
     optimizer = BertAdamW(0.1)
     optimizer.build(model.trainable_variables)
-    return model, optimizer, Checkpointer(str(directory), model, optimizer, keep)
+    return model, optimizer, Checkpointer(str(directory), model, optimizer, keep, **settings)
 
 
 def train(model, optimizer, steps=1):
@@ -68,6 +70,25 @@ def test_folder_without_its_marker_does_not_count(tmp_path):
     checkpointer.save(2, {})
     (tmp_path / "step-00000002" / "checkpoint.json").unlink()
     assert make(tmp_path)[2].restore_latest().step == 1
+
+
+def test_what_is_written_in_the_background_are_the_values_of_its_step(tmp_path, monkeypatch):
+    model, optimizer, checkpointer = make(tmp_path, in_background=True)
+    train(model, optimizer)
+    before, may_write = values(model, optimizer), threading.Event()
+
+    def write(path, variables):
+        assert may_write.wait(60)
+        return write_arrays(path, variables)
+
+    monkeypatch.setattr("keras_bert_tpu.training.checkpointing.write_arrays", write)
+    checkpointer.save(1, {})
+    train(model, optimizer)
+    may_write.set()
+    checkpointer.wait()
+    other_model, other_optimizer, other = make(tmp_path)
+    assert other.restore_latest().step == 1
+    assert_equal(values(other_model, other_optimizer), before)
 
 
 def test_checkpoint_does_not_count_while_it_is_written_again(tmp_path, monkeypatch):

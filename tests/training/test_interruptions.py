@@ -10,8 +10,13 @@ import numpy as np
 import pytest
 from runs import LONG, StopAt, checksums, make_config, read_metrics, states
 
+from keras_bert_tpu.checkpoints.source import read_weights
+from keras_bert_tpu.checkpoints.storage import read_arrays
 from keras_bert_tpu.config import InputError, PretrainingConfig
 from keras_bert_tpu.dataclass_yaml import from_dict, to_dict
+from keras_bert_tpu.models.pretrainer import BertPretrainer
+from keras_bert_tpu.pretraining_data.manifest import Manifest
+from keras_bert_tpu.training.evaluation import evaluate_pretraining
 from keras_bert_tpu.training.loop import pretrain
 from keras_bert_tpu.training.phases import Rewind
 from keras_bert_tpu.training.spikes import (
@@ -89,9 +94,6 @@ def test_sigterm_within_an_evaluation_saves_the_weights_and_not_their_averages(
 def test_averages_are_evaluated_and_are_the_model_of_the_finished_run(
     tmp_path, records, vocabulary
 ):
-    from keras_bert_tpu.checkpoints.source import read_weights
-    from keras_bert_tpu.checkpoints.storage import read_arrays
-
     optimizer = {"learning_rate": 1e-3, "warmup_steps": 5, "average_decay": 0.9}
     config = make_config(vocabulary, optimizer=optimizer)
     pretrain(config, str(records), str(tmp_path))
@@ -102,6 +104,14 @@ def test_averages_are_evaluated_and_are_the_model_of_the_finished_run(
     for name, weight in model.items():
         np.testing.assert_array_equal(weight, moments[f"average/{name}"], err_msg=name)
     assert any(np.abs(weights[name] - model[name]).max() > 1e-4 for name in model)
+    evaluation = evaluate_pretraining(
+        BertPretrainer.from_pretrained(str(tmp_path / "model")),
+        Manifest.load(str(records / "short")),
+        num_examples=config.evaluate_examples,
+        progress=False,
+    )
+    reported = read_metrics(tmp_path, "validation")[-1]
+    assert reported["mlm_loss"] == pytest.approx(evaluation.masked_words.loss, rel=1e-4)
 
 
 def test_evaluation_that_a_crash_broke_off_is_made_up_for(tmp_path, unbroken, records, vocabulary):
@@ -176,7 +186,7 @@ def explode(model):
 def test_loss_that_jumps_sends_the_run_back_and_around_the_data(
     tmp_path, unbroken, records, vocabulary, capfd
 ):
-    config = make_config(vocabulary, spike_factor=1.5)
+    config = make_config(vocabulary, spike_factor=1.5, save_every=2)
     once = Once(explode, step=21)
     pretrain(config, str(records), str(tmp_path / "run"), callbacks=[once])
     said = capfd.readouterr().out
@@ -191,10 +201,12 @@ def test_loss_that_jumps_sends_the_run_back_and_around_the_data(
     assert steps == list(range(5, 31, 5)), "records of steps made again must not stand twice"
     assert all(r["loss"] < 10 for r in read_metrics(tmp_path / "run", "train"))
 
-    # A crash behind the rewind changes nothing: what is left out stays so.
+    # A crash right behind the rewind changes nothing: what is left out stays so, and what was saved
+    # between, at steps 22 and 24, is gone.
     with pytest.raises(RuntimeError):
-        callbacks = [Once(explode, step=21), StopAt(27)]
+        callbacks = [Once(explode, step=21), StopAt(25)]
         pretrain(config, str(records), str(tmp_path / "crashed"), callbacks=callbacks)
+    assert max(checksums(tmp_path / "crashed")) == 20
     pretrain(config, str(records), str(tmp_path / "crashed"))
     assert checksums(tmp_path / "crashed")[30] == after[30]["sha256"]
 

@@ -104,6 +104,12 @@ def test_same_seed_gives_the_same_run_and_another_seed_another(
     assert checksums(tmp_path / "other")[10] != checksums(unbroken)[10]
 
 
+def test_how_often_is_evaluated_changes_nothing(tmp_path, unbroken, records, vocabulary):
+    # Each evaluation ends a stretch of training, and the data must go on behind it.
+    pretrain(make_config(vocabulary, evaluate_every=30), str(records), str(tmp_path))
+    assert checksums(tmp_path)[30] == checksums(unbroken)[30]
+
+
 @pytest.mark.parametrize("stopped_at", [13, 20, 29])
 def test_broken_run_goes_on_bit_equal(tmp_path, unbroken, records, vocabulary, stopped_at, capfd):
     config = make_config(vocabulary)

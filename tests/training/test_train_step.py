@@ -18,10 +18,12 @@ def train(folder, **options):
         "replicas": 1,
         "steps_per_execution": 1,
         "dropout": 0.0,
+        "learning_rate": 1e-3,
         "accumulation_steps": 1,
         "recompute": False,
         "average_decay": 0.9,
         "batches": [0, 1, 2, 3],
+        "rows": list(range(8)),
         **options,
     }
     path = folder / "results.npz"
@@ -69,10 +71,13 @@ def test_slices_of_a_batch_add_up_to_the_whole(tmp_path, on_one, replicas, slice
     assert_close(train(tmp_path, replicas=replicas, accumulation_steps=slices), on_one)
 
 
-def test_slices_draw_dropout_masks_of_their_own(tmp_path):
-    whole = train(tmp_path, dropout=0.1)
-    sliced = train(tmp_path, dropout=0.1, accumulation_steps=2)
-    assert abs(whole["fit_loss"] - sliced["fit_loss"]) > 1e-4
+@pytest.mark.parametrize("how", [{"accumulation_steps": 2}, {"replicas": 2}])
+def test_slices_and_replicas_draw_dropout_masks_of_their_own(tmp_path, how):
+    # Of rows that stand there twice, the second half would repeat the loss of the first.
+    half, rows = {"dropout": 0.1, "batches": [1]}, [0, 1, 2, 3]
+    once = train(tmp_path, rows=rows, **half)
+    twice = train(tmp_path, rows=rows * 2, **half, **how)
+    assert abs(once["fit_loss"] - twice["fit_loss"]) > 1e-4
 
 
 def test_seeds_of_replicas_slices_and_rounds_never_meet():
@@ -96,6 +101,14 @@ def test_dropout_differs_between_replicas_and_repeats_with_the_seed(tmp_path, on
     again = train(tmp_path, replicas=2, dropout=0.1)
     np.testing.assert_array_equal(first["fit_loss"], again["fit_loss"])
     assert abs(first["fit_loss"] - on_one["fit_loss"]) > 1e-3
+
+
+def test_each_step_draws_dropout_masks_of_its_own(tmp_path):
+    once, twice = (
+        train(tmp_path, dropout=0.1, learning_rate=0.0, batches=batches)
+        for batches in ([1], [1, 1])
+    )
+    assert abs(once["fit_loss"] - twice["fit_loss"]) > 1e-4
 
 
 def weights_of(results):
@@ -144,7 +157,9 @@ def test_average_follows_the_weights(tmp_path):
         assert np.abs(middle - weight).max() > 0 or not np.any(weight)
 
 
-def test_clipping_and_weights_really_moved(on_one):
-    # The reported norm is the one before clipping to 0.5.
-    assert on_one["fit_gradient_norm"] > 1.0
-    assert 0 < on_one["waited"] < 60
+def test_the_gradient_is_clipped_and_its_norm_reported_unclipped(tmp_path):
+    results = train(tmp_path, replicas=2, batches=[1])
+    assert results["fit_gradient_norm"] > 1.0
+    # A tenth of a gradient of norm 0.5, the limit, is in the first moments.
+    np.testing.assert_allclose(results["first_moment_norm"], 0.1 * 0.5, rtol=1e-4)
+    assert 0 < results["waited"] < 60
