@@ -5,7 +5,7 @@ import yaml
 
 from programs import run_program
 
-PROGRAMS = ["vocab", "prepare", "index", "pretrain", "evaluate", "demo"]
+PROGRAMS = ["vocab", "prepare", "index", "pretrain", "demo"]
 
 
 def assert_one_sentence(done, name, *parts):
