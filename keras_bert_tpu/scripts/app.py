@@ -35,7 +35,8 @@ def run(
             takes nothing there.
     """
     # TensorFlow's C++ notices, "failed call to cuInit" on every machine without a GPU among them,
-    # hide what the programs have to say; what goes wrong is raised as a Python exception too.
+    # hide what the programs have to say; what goes wrong is raised as a Python exception too. Those
+    # of its import do not heed the variable.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if any(argument in _HELP_FLAGS for argument in sys.argv[1:]):
         print(f"{usage.strip()}\n\nFlags:\n{_describe_flags(define_flags)}")
@@ -55,6 +56,7 @@ def run(
                     f"Unexpected argument {arguments[1]!r}; all settings are flags, see "
                     f"{program} --help."
                 )
+            _import_tensorflow()
             main()
             sys.stdout.flush()
         except InputError as error:
@@ -78,6 +80,19 @@ def run(
         return _parse(program, argv)
 
     app.run(checked, flags_parser=parse)
+
+
+def _import_tensorflow() -> None:
+    """Imports TensorFlow without the notices that it writes meanwhile."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 def define_text_flags(values: flags.FlagValues) -> None:
