@@ -14,6 +14,7 @@ from keras_bert_tpu.config.data import (
     DataConfig,
 )
 from keras_bert_tpu.config.encoder import HIDDEN_ACTIVATIONS, PRESETS, EncoderConfig
+from keras_bert_tpu.config.finetuning import CLASS_WEIGHTS, FinetuningConfig
 from keras_bert_tpu.config.pretraining import (
     ALGORITHMS,
     BEST_METRICS,
@@ -30,10 +31,12 @@ from keras_bert_tpu.dataclass_yaml import InputError
 __all__ = [
     "ALGORITHMS",
     "BEST_METRICS",
+    "CLASS_WEIGHTS",
     "COMPUTE_DTYPES",
     "DUPLICATES",
     "DataConfig",
     "EncoderConfig",
+    "FinetuningConfig",
     "HIDDEN_ACTIVATIONS",
     "INPUT_FORMATS",
     "InputError",

@@ -66,5 +66,5 @@ class BertEmbeddings(Configured, keras.layers.Layer):
         # then a small dense product rather than a scatter of batch x length rows into two.
         segments = ops.one_hot(segment_ids, self.config.type_vocab_size, dtype=self.compute_dtype)
         embedded += ops.matmul(segments, ops.cast(self.segment_table, self.compute_dtype))
-        embedded += ops.cast(self.position_table[: token_ids.shape[1]], self.compute_dtype)
+        embedded += ops.cast(self.position_table[: ops.shape(token_ids)[1]], self.compute_dtype)
         return self.dropout(self.layer_norm(embedded), training=training, seed=seed)

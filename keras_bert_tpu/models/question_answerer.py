@@ -21,6 +21,8 @@ class BertQuestionAnswerer(TaskModel):
         **kwargs: Those of `keras.Model`.
     """
 
+    length_axis = 2
+
     def __init__(
         self,
         config: EncoderConfig,

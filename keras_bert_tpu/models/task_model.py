@@ -25,6 +25,9 @@ class TaskModel(Configured, keras.Model):
         **kwargs: Those of `keras.Model`.
     """
 
+    # Axis of the scores that counts the pieces of a row; None where scores are of whole rows.
+    length_axis: int | None = None
+
     def __init__(
         self,
         config: EncoderConfig,

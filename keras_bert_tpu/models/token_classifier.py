@@ -21,6 +21,8 @@ class BertTokenClassifier(TaskModel):
         **kwargs: Those of `keras.Model`.
     """
 
+    length_axis = 1
+
     def __init__(
         self,
         config: EncoderConfig,

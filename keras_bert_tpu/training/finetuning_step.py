@@ -84,7 +84,7 @@ class ClassificationStep(TaskStep):
 
 
 class MultiLabelStep(TaskStep):
-    """Sigmoid cross-entropy of any number of classes a text; labels are float32 [batch, classes]."""
+    """Sigmoid cross-entropy of several classes a text; labels are float32 [batch, classes]."""
 
     def judge(self, data: Mapping[str, tf.Tensor], outputs: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the mean over the classes, and the share of them that are told right."""

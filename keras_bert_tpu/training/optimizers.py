@@ -1,7 +1,7 @@
 """AdamW as BERT was trained with, and LAMB for large batches."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -82,6 +82,15 @@ class BertOptimizer(keras.optimizers.Optimizer):
                 self._averages.append(average)
         self._paths = [variable.path for variable in variables]
         self._decayed = [is_decayed(path) for path in self._paths]
+        self._rate_scales = [1.0] * len(self._paths)
+
+    def scale_rates(self, scale: Callable[[str], float]) -> None:
+        """Gives each variable that it was built on a learning rate of its own.
+
+        Args:
+            scale: Callable from a variable's path to the factor of its rate.
+        """
+        self._rate_scales = [scale(path) for path in self._paths]
 
     @property
     def averages(self) -> list[Any]:
@@ -121,7 +130,10 @@ class BertOptimizer(keras.optimizers.Optimizer):
         self, gradient: Any, variable: Any, learning_rate: Any, share: Any = 1.0
     ) -> None:
         """Updates one variable, its moments and its average, see `apply_reduced`."""
+        scale = self._rate_scales[self._get_variable_index(variable)]
         rate = ops.cast(learning_rate, variable.dtype) * share
+        if scale != 1.0:
+            rate = rate * scale
         self.move(gradient, variable, rate, share)
         if self._averages:
             average = self._averages[self._get_variable_index(variable)]
