@@ -2,7 +2,7 @@
 
 import json
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -34,6 +34,7 @@ class FolderConfig(NamedTuple):
     lower_case: bool
     strip_accents: bool | None
     added_tokens: tuple[str, ...]
+    head: Mapping[str, Any]
 
 
 def save_folder(
@@ -44,6 +45,7 @@ def save_folder(
     lower_case: bool,
     strip_accents: bool | None = None,
     added_tokens: Sequence[str] = (),
+    head: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a model folder; config.json comes last.
 
@@ -55,6 +57,8 @@ def save_folder(
         lower_case: bool. As of its BertTokenizer, like the next two.
         strip_accents: bool or None.
         added_tokens: Sequence of str.
+        head: Plain values that a task model is made with beside the encoder's config, and what its
+            outputs mean.
     """
     tf.io.gfile.makedirs(path)
     vocabulary.save(posixpath.join(path, VOCABULARY))
@@ -66,6 +70,7 @@ def save_folder(
         "lower_case": lower_case,
         "strip_accents": strip_accents,
         "added_tokens": list(added_tokens),
+        "head": dict(head or {}),
         "sha256": sha256,
     }
     write_atomically(posixpath.join(path, CONFIG), json.dumps(values, indent=2).encode())
@@ -85,6 +90,7 @@ def read_folder_config(path: str) -> FolderConfig:
         # Folders written before there were such settings lack them.
         strip_accents=values.get("strip_accents"),
         added_tokens=tuple(values.get("added_tokens", ())),
+        head=values.get("head", {}),
     )
 
 

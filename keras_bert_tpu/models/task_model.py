@@ -1,6 +1,7 @@
 """What the models of all tasks share: an encoder, dropout, and a head on top."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Self
 
 import keras
 from keras import ops
@@ -49,6 +50,10 @@ class TaskModel(Configured, keras.Model):
             dtype="float32",
             name=head,
         )
+        # What makes rows of raw text, and says what the scores mean; `from_pretrained` sets them.
+        self.tokenizer: Any = None
+        self.labels: tuple[str, ...] = ()
+        self.sequence_length = config.max_positions
         self.build()
 
     def build(self, input_shape: Any = None) -> None:
@@ -64,3 +69,54 @@ class TaskModel(Configured, keras.Model):
         """
         vectors = self.dropout(vectors, training=training, seed=seed)
         return self.head(ops.cast(vectors, "float32"))
+
+    def head_config(self) -> dict[str, Any]:
+        """Returns what the constructor takes beside the config."""
+        return {}
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), **self.head_config()}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str,
+        labels: Sequence[str] | None = None,
+        sequence_length: int | None = None,
+        dtype: Any = None,
+        **head: Any,
+    ) -> Self:
+        """Loads a model that `save_pretrained` wrote, or puts a new head on a pre-trained encoder.
+
+        Args:
+            path: str. Local or gs:// folder, or what else `checkpoints.source.read_weights` reads.
+            labels: Names of the classes, in the order of the scores. None takes those of the
+                folder, if it has any.
+            sequence_length: int. Longest rows. None takes that of the folder, or else 128, at most
+                the positions of the encoder.
+            dtype: Keras dtype policy, for example "mixed_bfloat16".
+            **head: What the constructor takes beside the config, such as `num_classes`. By default
+                that of the folder, or the number of labels.
+
+        Raises:
+            InputError: If the folder is not whole, or has another encoder or head than is asked
+                for.
+        """
+        # Storage and text are TensorFlow's business; the model itself builds with any backend.
+        from keras_bert_tpu.checkpoints import task_models
+
+        return task_models.load(cls, path, labels, sequence_length, dtype, head)
+
+    def save_pretrained(self, path: str) -> None:
+        """Writes config.json, model.safetensors and vocab.txt: weights, labels and vocabulary.
+
+        Args:
+            path: str. Local or gs:// folder.
+
+        Raises:
+            InputError: If the model has no tokenizer.
+        """
+        from keras_bert_tpu.checkpoints import task_models
+
+        task_models.save(path, self)

@@ -48,6 +48,6 @@ class BertTextClassifier(TaskModel):
         outputs = self.encoder(inputs, training=training, seed=seed)
         return self.score(outputs["pooled_output"], training, seed)
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {**super().get_config(), "num_classes": self.num_classes}
+    def head_config(self) -> dict[str, Any]:
+        """Returns what the constructor takes beside the config."""
+        return {"num_classes": self.num_classes}
