@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from absl import logging
+
 from keras_bert_tpu.config import InputError
 from keras_bert_tpu.text.files import read_lines
 
@@ -27,7 +29,7 @@ class Row(NamedTuple):
     values: dict[str, str]
 
 
-def read_rows(path: str, columns: Sequence[str] = ()) -> Iterator[Row]:
+def read_rows(path: str, columns: Sequence[str] = (), skip_short: bool = False) -> Iterator[Row]:
     r"""Reads a file row by row.
 
     The format is that of the name's suffix: `.csv` (commas; quoted as usual, line breaks within
@@ -38,6 +40,8 @@ def read_rows(path: str, columns: Sequence[str] = ()) -> Iterator[Row]:
         path: str. Local or gs:// path.
         columns: Sequence of str. Names of the columns of a csv or tsv file without a header line;
             none takes them from the first line. A jsonl file has its own names.
+        skip_short: bool. Whether rows of a csv or tsv file with fewer columns than named are left
+            out, and their number is logged at the end, where others are an error.
 
     Yields:
         Row. All rows have the same columns.
@@ -59,13 +63,19 @@ def read_rows(path: str, columns: Sequence[str] = ()) -> Iterator[Row]:
             raise InputError(f"{path!r} is empty; its first line must name its columns.")
         names = [name.strip() for name in header[1]]
         _check_header(names, path)
+    skipped = 0
     for number, fields in rows:
+        if skip_short and len(fields) < len(names):
+            skipped += 1
+            continue
         if len(fields) != len(names):
             raise InputError(
                 f"Line {number} of {path!r} has {len(fields)} columns, and {len(names)} are "
                 f"expected ({some(names)}); mend the line."
             )
         yield Row(place_of(path, number), dict(zip(names, fields, strict=True)))
+    if skipped:
+        logging.warning("%d rows of %s lack columns and were left out.", skipped, path)
 
 
 def suffix_of(path: str) -> str:

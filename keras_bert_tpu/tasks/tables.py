@@ -105,10 +105,7 @@ def read_unlabelled(path: str, columns: TableColumns | None = None) -> Iterator[
     Raises:
         InputError: As for `read`, but for labels.
     """
-    resolved: TableColumns | None = None
-    for number, row in enumerate(read_rows(path)):
-        resolved = resolved or find_columns(list(row.values), path, columns, needs_label=False)
-        yield TextExample(_id_of(row, resolved, number), _texts_of(row, resolved), None)
+    yield from unlabelled_examples(read_rows(path), path, columns)
 
 
 def labelled_examples(
@@ -117,8 +114,9 @@ def labelled_examples(
     columns: TableColumns | None = None,
     labels: Sequence[str] = (),
     regression: bool = False,
+    allow_empty: bool = False,
 ) -> Iterator[TextExample]:
-    """Turns rows into examples with labels; arguments and errors are those of `read`.
+    """Turns rows into examples with labels; errors are those of `read`.
 
     Args:
         rows: Iterator of Row.
@@ -126,14 +124,42 @@ def labelled_examples(
         columns: As for `read`.
         labels: As for `read`.
         regression: As for `read`.
+        allow_empty: bool. Whether a text may be empty.
+
+    Yields:
+        TextExample.
     """
     resolved: TableColumns | None = None
     check = _LabelCheck(labels, regression)
     for number, row in enumerate(rows):
         resolved = resolved or find_columns(list(row.values), source, columns, needs_label=True)
-        texts = _texts_of(row, resolved)
+        texts = _texts_of(row, resolved, allow_empty)
         label = check(row.values[resolved.label].strip(), resolved.label, row.place)
         yield TextExample(_id_of(row, resolved, number), texts, label)
+
+
+def unlabelled_examples(
+    rows: Iterator[Row],
+    source: str,
+    columns: TableColumns | None = None,
+    allow_empty: bool = False,
+) -> Iterator[TextExample]:
+    """Turns rows into examples without labels; errors are those of `read_unlabelled`.
+
+    Args:
+        rows: Iterator of Row.
+        source: str. Name of the file in errors.
+        columns: As for `read_unlabelled`.
+        allow_empty: bool. Whether a text may be empty.
+
+    Yields:
+        TextExample.
+    """
+    resolved: TableColumns | None = None
+    for number, row in enumerate(rows):
+        resolved = resolved or find_columns(list(row.values), source, columns, needs_label=False)
+        texts = _texts_of(row, resolved, allow_empty)
+        yield TextExample(_id_of(row, resolved, number), texts, None)
 
 
 def label_names(examples: Sequence[TextExample]) -> tuple[str, ...]:
@@ -297,10 +323,10 @@ def _is_number(label: str) -> bool:
         return False
 
 
-def _texts_of(row: Row, columns: TableColumns) -> tuple[str, ...]:
+def _texts_of(row: Row, columns: TableColumns, allow_empty: bool) -> tuple[str, ...]:
     texts = tuple(row.values[name] for name in columns.texts)
     for name, text in zip(columns.texts, texts, strict=True):
-        if not text.strip():
+        if not text.strip() and not allow_empty:
             raise InputError(
                 f"The text in column {name!r} of {row.place} is empty; fill it in or leave the row "
                 f"out."
