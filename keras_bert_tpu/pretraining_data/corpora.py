@@ -207,7 +207,7 @@ def fingerprint(corpus: Corpus) -> dict[str, Any]:
     if not corpus.tfds:
         with concurrent.futures.ThreadPoolExecutor(_REQUESTS_AT_ONCE) as executor:
             return {"files": list(executor.map(describe_file, corpus.files))}
-    builder, split, examples = _open_data_set(corpus)
+    builder, split, examples = open_data_set(corpus)
     return {"tfds": builder.info.full_name, "split": split, "examples": examples}
 
 
@@ -312,8 +312,18 @@ def _some(names: Sequence[str]) -> str:
     return shown + (", ..." if len(names) > _NAMES_SHOWN else "")
 
 
-def _open_data_set(corpus: Corpus) -> tuple[Any, str, int]:
-    """Returns a prepared data set's builder, its split and the number of examples of that."""
+def open_data_set(corpus: Corpus) -> tuple[Any, str, int]:
+    """Opens a data set of tensorflow-datasets, and prepares it if it is not yet.
+
+    Args:
+        corpus: Corpus of a data set.
+
+    Returns:
+        The prepared builder, the name of the split and the number of its examples.
+
+    Raises:
+        InputError: If it cannot be loaded or prepared, or has no such split.
+    """
     try:
         import tensorflow_datasets
     except ImportError as error:
@@ -351,7 +361,7 @@ def _open_data_set(corpus: Corpus) -> tuple[Any, str, int]:
 
 
 def _read_data_set(corpus: Corpus, text_field: str) -> Iterator[str]:
-    builder, split, _ = _open_data_set(corpus)
+    builder, split, _ = open_data_set(corpus)
     import tensorflow_datasets
 
     paths = _text_features(builder.info.features, tensorflow_datasets.features.FeaturesDict)
