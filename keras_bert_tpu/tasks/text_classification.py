@@ -13,6 +13,7 @@ from keras_bert_tpu.tasks import text_rows
 from keras_bert_tpu.tasks.tables import TextExample, label_ids
 from keras_bert_tpu.training.finetuning import Finetuned, finetune
 from keras_bert_tpu.training.finetuning_step import ClassificationStep, RegressionStep, TaskStep
+from keras_bert_tpu.training.initialization import freeze
 from keras_bert_tpu.training.task_batches import TaskArrays
 from keras_bert_tpu.training.task_prediction import Predictor
 
@@ -74,6 +75,7 @@ def finetune_text_classifier(
             dtype=policy,
             num_classes=len(task.labels) or 1,
         )
+        freeze(model, config.frozen_layers)
         step = _step(model, task, config)
     training, trimmed = arrays_of(model, task.training)
     if trimmed:

@@ -14,7 +14,6 @@ from keras_bert_tpu.checkpoints.storage import copy_arrays, weights_by_name
 from keras_bert_tpu.config import FinetuningConfig, InputError
 from keras_bert_tpu.models.task_model import TaskModel
 from keras_bert_tpu.training.finetuning_step import TaskStep
-from keras_bert_tpu.training.initialization import freeze
 from keras_bert_tpu.training.optimizers import BertAdamW
 from keras_bert_tpu.training.schedules import WarmupDecay
 from keras_bert_tpu.training.task_batches import TaskArrays, training_batches
@@ -22,8 +21,6 @@ from keras_bert_tpu.training.task_prediction import Predictor
 
 # Rows of a prediction to one of a training step: there is no gradient to keep anything for.
 _PREDICTION_ROWS = 2
-# Lengths that batches are cut to on a device that compiles each length for itself.
-_STATIC_LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _LENGTH_MULTIPLE = 8
 
 
@@ -70,7 +67,7 @@ def finetune(
     """Trains a task model.
 
     Args:
-        model: TaskModel.
+        model: TaskModel. What is frozen is so already.
         step: TaskStep of the model, made in the scope of the strategy, too.
         training: TaskArrays.
         config: FinetuningConfig.
@@ -108,7 +105,6 @@ class _Finetuning:
         self.total_steps = self.steps_per_epoch * config.epochs
         self.multiple = _LENGTH_MULTIPLE if config.by_length else 0
         with strategy.scope():
-            freeze(model, config.frozen_layers)
             schedule = WarmupDecay(
                 config.learning_rate,
                 round(config.warmup_rate * self.total_steps),

@@ -58,11 +58,11 @@ def load_initial_weights(
     return _table(source.description, variables, chosen)
 
 
-def freeze(pretrainer: BertPretrainer, layers: Sequence[str]) -> list[str]:
-    """Takes weights out of training, for good; call it before the optimizer is built.
+def freeze(model: keras.Model, layers: Sequence[str]) -> list[str]:
+    """Takes weights out of training, for good; call it before a step and optimizer are made.
 
     Args:
-        pretrainer: BertPretrainer.
+        model: keras.Model of this package.
         layers: Names of layers or weights, or patterns, see `select`.
 
     Returns:
@@ -71,7 +71,7 @@ def freeze(pretrainer: BertPretrainer, layers: Sequence[str]) -> list[str]:
     Raises:
         InputError: If a name is unknown, or nothing is left to train.
     """
-    variables = weights_by_name(pretrainer)
+    variables = weights_by_name(model)
     frozen = select(variables, layers, "frozen_layers")
     if len(frozen) == len(variables):
         raise InputError(f"frozen_layers={list(layers)} leaves no weight to train; freeze fewer.")
