@@ -9,11 +9,16 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BertMultipleChoice": "models.multiple_choice",
     "BertEncoder": "models.encoder",
     "BertPretrainer": "models.pretrainer",
+    "BertQuestionAnswerer": "models.question_answerer",
+    "BertTextClassifier": "models.text_classifier",
+    "BertTokenClassifier": "models.token_classifier",
     "BertTokenizer": "text.tokenizer",
     "DataConfig": "config",
     "EncoderConfig": "config",
+    "FinetuningConfig": "config",
     "FillMask": "pipelines.fill_mask",
     "InputError": "config",
     "OptimizerConfig": "config",
