@@ -47,7 +47,8 @@ def read(path: str, needs_label: bool = True) -> list[ChoiceExample]:
 
     Raises:
         InputError: If the file cannot be read, a column is missing, or a row has an empty ending,
-            neither context nor beginning, or a label that is not the number of an ending. The row is named.
+            neither context nor beginning, or a label that is not the number of an ending. The row
+            is named.
     """
     examples = []
     for number, row in enumerate(read_rows(path)):
