@@ -97,7 +97,12 @@ def misplaced_answers(questions: list[Question]) -> list[str]:
 
 def is_in_place(answer: Answer, context: str) -> bool:
     """Returns whether the passage has the answer's text, and some text, at its offset."""
-    return bool(answer.text.strip()) and context.startswith(answer.text, answer.start)
+    end = answer.start + len(answer.text)
+    return (
+        answer.start >= 0
+        and bool(answer.text.strip())
+        and context[answer.start : end] == (answer.text)
+    )
 
 
 def _load(path: str) -> Any:
