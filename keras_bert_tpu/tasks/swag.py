@@ -6,7 +6,7 @@ not looked at. A choice is the pair of the context and of the beginning with an 
 al. 2018, section 4.4).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,12 +35,11 @@ class ChoiceExample(NamedTuple):
     label: int | None
 
 
-def read(path: str, needs_label: bool = True) -> list[ChoiceExample]:
-    """Reads a file in the columns of SWAG.
+def read(path: str) -> list[ChoiceExample]:
+    """Reads a file in the columns of SWAG, with labels.
 
     Args:
         path: str. Local or gs:// path of a .csv, .tsv or .jsonl file, plain or .gz.
-        needs_label: bool. Whether there must be labels; without, they are not looked at.
 
     Returns:
         List of ChoiceExample, at least one. All have as many choices.
@@ -50,14 +49,25 @@ def read(path: str, needs_label: bool = True) -> list[ChoiceExample]:
             neither context nor beginning, or a label that is not the number of an ending. The row
             is named.
     """
-    examples = []
-    for number, row in enumerate(read_rows(path)):
-        if not number:
-            endings = _endings(list(row.values), path, needs_label)
-        examples.append(_example(str(number), row, endings, needs_label))
+    examples = list(_examples(path, needs_label=True))
     if not examples:
         raise InputError(f"{path!r} has no rows; give a table with at least one.")
     return examples
+
+
+def read_unlabelled(path: str) -> Iterator[ChoiceExample]:
+    """Reads a file to predict on, row by row, whatever its size; a label is not looked at.
+
+    Args:
+        path: str. As for `read`.
+
+    Yields:
+        ChoiceExample without a label.
+
+    Raises:
+        InputError: As for `read`, but for labels.
+    """
+    yield from _examples(path, needs_label=False)
 
 
 def score(predictions: Sequence[int], examples: Sequence[ChoiceExample]) -> dict[str, float]:
@@ -72,20 +82,29 @@ def score(predictions: Sequence[int], examples: Sequence[ChoiceExample]) -> dict
 
 
 def write_predictions(
-    path: str, predictions: Sequence[int], examples: Sequence[ChoiceExample]
+    path: str, predictions: Iterable[int], examples: Iterable[ChoiceExample]
 ) -> None:
     """Writes a table with the columns `id` and `label`.
+
+    Both iterables are gone over once, side by side.
 
     Args:
         path: str. Local or gs:// path of a .csv, .tsv or .jsonl file.
         predictions: Choices, from 0 [examples].
-        examples: Sequence of ChoiceExample.
+        examples: Iterable of ChoiceExample, as many.
 
     Raises:
         InputError: If the format is not known or the file cannot be written.
     """
     rows = zip(examples, predictions, strict=True)
     write_table(path, ["id", LABEL], ([example.id, int(choice)] for example, choice in rows))
+
+
+def _examples(path: str, needs_label: bool) -> Iterator[ChoiceExample]:
+    endings: list[str] = []
+    for number, row in enumerate(read_rows(path)):
+        endings = endings or _endings(list(row.values), path, needs_label)
+        yield _example(str(number), row, endings, needs_label)
 
 
 def _endings(names: list[str], path: str, needs_label: bool) -> list[str]:

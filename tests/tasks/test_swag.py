@@ -26,7 +26,7 @@ def test_a_choice_is_the_beginning_with_an_ending(tmp_path):
 
 def test_labels_are_not_needed_to_predict_and_beginnings_may_be_empty(tmp_path):
     path = write(tmp_path / "a.csv", "ending1,ending0,sent1,sent2\nb,a,c,\n")
-    assert swag.read(path, needs_label=False) == [ChoiceExample("0", "c", ("a", "b"), None)]
+    assert list(swag.read_unlabelled(path)) == [ChoiceExample("0", "c", ("a", "b"), None)]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from keras_bert_tpu.tasks.ner.reading import (
     find_scheme,
     label_names,
     read,
+    read_sentences,
     write_predictions,
 )
 from keras_bert_tpu.tasks.ner.schemes import Entity, find_entities, first_break, scheme_of
@@ -26,6 +27,7 @@ __all__ = [
     "labels_of_words",
     "make_features",
     "read",
+    "read_sentences",
     "scheme_of",
     "score",
     "write_predictions",

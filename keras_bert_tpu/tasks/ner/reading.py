@@ -1,6 +1,6 @@
 """CoNLL columns: one word a line with its label, a blank line between sentences."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from absl import logging
@@ -54,42 +54,44 @@ def read(
             first one, no word, or a label that is none, not one of `labels` or breaks the scheme.
             The line is named.
     """
-    allowed = frozenset(labels)
-    sentences: list[Sentence] = []
-    words: list[str] = []
-    found: list[str] = []
-    columns = 0
-    number = 0
-
-    def end_sentence(end: int) -> None:
-        if words:
-            line = end - len(words)
-            sentences.append(Sentence(str(len(sentences)), tuple(words), tuple(found), line))
-            words.clear()
-            found.clear()
-
-    for number, line in enumerate(read_text_lines(path), start=1):
-        fields = line.split("\t") if "\t" in line else line.split()
-        if not line.strip() or fields[0] == _DOCUMENT_START:
-            end_sentence(number)
-            continue
-        columns = columns or len(fields)
-        if len(fields) != columns:
-            raise InputError(
-                f"Line {number} of {path!r} has {len(fields)} columns, and the lines before have "
-                f"{columns}; mend the line."
-            )
-        words.append(_column(fields, token_column, "word", place_of(path, number)))
-        if label_column is not None:
-            label = _column(fields, label_column, "label", place_of(path, number))
-            _check_label(label, allowed, place_of(path, number))
-            found.append(label)
-    end_sentence(number + 1)
+    sentences = list(read_sentences(path, token_column, label_column, labels))
     if not sentences:
         raise InputError(f"{path!r} has no words; give a file with one word on a line.")
     if scheme is not None:
         _check_scheme(sentences, scheme, path)
     return sentences
+
+
+def read_sentences(
+    path: str,
+    token_column: int = 0,
+    label_column: int | None = None,
+    labels: Sequence[str] = (),
+) -> Iterator[Sentence]:
+    """Reads CoNLL columns sentence by sentence, whatever the size of the file.
+
+    Args:
+        path: str. As for `read`.
+        token_column: int. As for `read`.
+        label_column: int or None. As for `read`; None reads words only.
+        labels: Sequence of str. As for `read`.
+
+    Yields:
+        Sentence.
+
+    Raises:
+        InputError: As for `read`.
+    """
+    for index, (first, rows) in enumerate(_groups(path)):
+        words, found = [], []
+        for number, fields in enumerate(rows, start=first):
+            place = place_of(path, number)
+            words.append(_column(fields, token_column, "word", place))
+            if label_column is not None:
+                label = _column(fields, label_column, "label", place)
+                _check_label(label, labels, place)
+                found.append(label)
+        yield Sentence(str(index), tuple(words), tuple(found), first)
 
 
 def label_names(sentences: Sequence[Sentence]) -> tuple[str, ...]:
@@ -127,48 +129,70 @@ def find_scheme(sentences: Sequence[Sentence]) -> Scheme:
 
 
 def write_predictions(
-    path: str, predictions: Sequence[Sequence[str]], sentences: Sequence[Sentence]
+    path: str, predictions: Iterable[Sequence[str]], sentences: Iterable[Sentence]
 ) -> None:
     """Writes CoNLL columns, parted by tabs: word, label if there is one, predicted label.
+
+    Both iterables are gone over once, side by side.
 
     Args:
         path: str. Local or gs:// path.
         predictions: Labels of the words of each sentence.
-        sentences: Sequence of Sentence.
+        sentences: Iterable of Sentence, as many.
 
     Raises:
         InputError: If there is not one prediction for each word, or the file cannot be written.
     """
-    check_lengths(predictions, sentences)
-    lines: list[str] = []
-    for predicted, sentence in zip(predictions, sentences, strict=True):
-        columns = [sentence.words, *([sentence.labels] if sentence.labels else []), predicted]
-        lines += ["\t".join(fields) for fields in zip(*columns, strict=True)]
-        lines.append("")
-    write_lines(path, lines)
+    pairs = zip(predictions, sentences, strict=True)
+    write_lines(path, (line for pair in pairs for line in _predicted_lines(*pair)))
 
 
-def check_lengths(predictions: Sequence[Sequence[str]], sentences: Sequence[Sentence]) -> None:
+def check_length(predicted: Sequence[str], sentence: Sentence) -> None:
     """Checks that there is one prediction for each word.
 
     Args:
-        predictions: Labels of the words of each sentence.
-        sentences: Sequence of Sentence.
+        predicted: Labels of the words.
+        sentence: Sentence.
 
     Raises:
         InputError: If there is not.
     """
-    if len(predictions) != len(sentences):
+    if len(predicted) != len(sentence.words):
         raise InputError(
-            f"Each sentence needs predictions. Received: {len(predictions)} for {len(sentences)} "
-            f"sentences."
+            f"Each word needs one prediction. Received: {len(predicted)} for the "
+            f"{len(sentence.words)} words of sentence {sentence.id}."
         )
-    for predicted, sentence in zip(predictions, sentences, strict=True):
-        if len(predicted) != len(sentence.words):
+
+
+def _predicted_lines(predicted: Sequence[str], sentence: Sentence) -> Iterator[str]:
+    check_length(predicted, sentence)
+    columns = [sentence.words, *([sentence.labels] if sentence.labels else []), predicted]
+    for fields in zip(*columns, strict=True):
+        yield "\t".join(fields)
+    yield ""
+
+
+def _groups(path: str) -> Iterator[tuple[int, list[list[str]]]]:
+    """Yields the columns of the lines of each sentence, and the number of its first line."""
+    rows: list[list[str]] = []
+    first = columns = 0
+    for number, line in enumerate(read_text_lines(path), start=1):
+        fields = line.split("\t") if "\t" in line else line.split()
+        if not line.strip() or fields[0] == _DOCUMENT_START:
+            if rows:
+                yield first, rows
+            rows = []
+            continue
+        columns = columns or len(fields)
+        if len(fields) != columns:
             raise InputError(
-                f"Each word needs one prediction. Received: {len(predicted)} for the "
-                f"{len(sentence.words)} words of sentence {sentence.id}."
+                f"Line {number} of {path!r} has {len(fields)} columns, and the lines before have "
+                f"{columns}; mend the line."
             )
+        first = first if rows else number
+        rows.append(fields)
+    if rows:
+        yield first, rows
 
 
 def _column(fields: Sequence[str], column: int, name: str, place: str) -> str:
@@ -183,11 +207,11 @@ def _column(fields: Sequence[str], column: int, name: str, place: str) -> str:
     return value
 
 
-def _check_label(label: str, allowed: frozenset[str], place: str) -> None:
+def _check_label(label: str, allowed: Sequence[str], place: str) -> None:
     if allowed:
         if label not in allowed:
             raise InputError(
-                f"The label of {place} must be one of {some(sorted(allowed))}. Received: {label!r}."
+                f"The label of {place} must be one of {some(list(allowed))}. Received: {label!r}."
             )
         return
     try:

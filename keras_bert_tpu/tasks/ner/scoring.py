@@ -4,7 +4,7 @@ import collections
 from collections.abc import Sequence
 
 from keras_bert_tpu.config import InputError
-from keras_bert_tpu.tasks.ner.reading import Sentence, check_lengths
+from keras_bert_tpu.tasks.ner.reading import Sentence, check_length
 from keras_bert_tpu.tasks.ner.schemes import find_entities
 
 
@@ -27,12 +27,17 @@ def score(predictions: Sequence[Sequence[str]], sentences: Sequence[Sentence]) -
     """
     if not sentences:
         raise InputError("There are no sentences to score; give at least one.")
-    check_lengths(predictions, sentences)
+    if len(predictions) != len(sentences):
+        raise InputError(
+            f"Each sentence needs predictions. Received: {len(predictions)} for {len(sentences)} "
+            f"sentences."
+        )
     right, predicted, true = (collections.Counter() for _ in range(3))
     words = right_words = 0
     for labels, sentence in zip(predictions, sentences, strict=True):
         if not sentence.labels:
             raise InputError(f"Sentence {sentence.id} has no labels to score with.")
+        check_length(labels, sentence)
         words += len(labels)
         right_words += sum(map(str.__eq__, labels, sentence.labels))
         found, golden = find_entities(labels), find_entities(sentence.labels)

@@ -73,7 +73,8 @@ def make_features(
 
     The rules are those of run_squad.py of google-research/bert, but for the pieces of an answer:
     they are those that stand on its characters, where Google goes by words between spaces and then
-    looks for the answer in them.
+    looks for the answer in them. Of 5,232 rows of the train sets 9 have other positions, all of
+    answers that end within a word ("3" in "23,").
 
     Args:
         questions: Sequence of Question.

@@ -1,6 +1,8 @@
 """From the logits of all rows to answers: the post-processing of run_squad.py.
 
-Answers are exact stretches of the passage, by the offsets of their first and last piece.
+Answers are exact stretches of the passage, by the offsets of their first and last piece; that
+script joins words with one space, and so has other texts where a passage has two (3 of 3,976
+questions of the dev sets; all else was equal).
 """
 
 import dataclasses

@@ -87,8 +87,17 @@ def test_predictions_are_written_as_columns_and_read_again(tmp_path):
     assert pathlib.Path(path).read_text() == "a\tO\n\n"
     with pytest.raises(InputError, match="Received: 1 for the 2 words of sentence 0"):
         ner.write_predictions(path, [["O"], ["O"]], sentences)
-    with pytest.raises(InputError, match="Received: 1 for 2 sentences"):
-        ner.write_predictions(path, [["O", "O"]], sentences)
+
+
+def test_files_of_any_size_are_read_sentence_by_sentence(tmp_path):
+    path = write(tmp_path / "a.conll", b"a O\n\n" * 300_000 + b"\xff O\n")
+    found = ner.read_sentences(path)
+    assert [next(found) for _ in range(2)] == [
+        Sentence("0", ("a",), (), 1),
+        Sentence("1", ("a",), (), 3),
+    ]
+    with pytest.raises(InputError, match="Line 600001 of"):
+        list(found)
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="needs the data sets beside the checkout")

@@ -61,5 +61,7 @@ def test_what_cannot_be_scored_is_refused():
         ner.score([], [])
     with pytest.raises(InputError, match="Received: 2 for the 1 words of sentence 0"):
         ner.score([["O", "O"]], [sentence(["O"])])
+    with pytest.raises(InputError, match="Received: 1 for 2 sentences"):
+        ner.score([["O"]], [sentence(["O"])] * 2)
     with pytest.raises(InputError, match="Sentence 7 has no labels"):
         ner.score([["O"]], [Sentence("7", ("a",), (), 1)])
