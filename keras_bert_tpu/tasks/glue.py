@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras_bert_tpu.config import InputError
 from keras_bert_tpu.tasks import metrics
 from keras_bert_tpu.tasks.columns import TableColumns
+from keras_bert_tpu.tasks.labels import LabelReader
 from keras_bert_tpu.tasks.output_files import write_lines
 from keras_bert_tpu.tasks.row_files import Row, read_rows, read_text_lines, some
 from keras_bert_tpu.tasks.tables import (
@@ -192,9 +193,8 @@ def read(folder: str, task: GlueTask, split: str) -> list[TextExample]:
         columns = TableColumns(_texts_in(names, task), "", row_id)
         return list(unlabelled_examples(iter(rows), path, columns, allow_empty))
     columns = TableColumns(_texts_in(names, task), task.label, row_id)
-    return list(
-        labelled_examples(iter(rows), path, columns, task.labels, task.regression, allow_empty)
-    )
+    reader = LabelReader(task.labels, task.regression, separator="")
+    return list(labelled_examples(iter(rows), path, columns, reader, allow_empty))
 
 
 def find_file(folder: str, task: GlueTask, split: str) -> str:

@@ -56,6 +56,32 @@ def macro_f1(predictions: Sequence[int], labels: Sequence[int]) -> float:
     return float(sklearn.metrics.f1_score(labels, predictions, average="macro", zero_division=0))
 
 
+def multi_label_scores(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Scores predictions of any number of classes for each example.
+
+    Args:
+        predictions: 0 or 1 [examples, classes].
+        labels: 0 or 1 [examples, classes].
+
+    Returns:
+        Dict with `accuracy` (examples with just the right classes), `f1` (of all entries) and
+        `macro_f1` (the mean of the F1 of each class).
+
+    Raises:
+        InputError: If there are none, or not one for each.
+    """
+    predictions, labels = np.asarray(predictions, np.int64), np.asarray(labels, np.int64)
+    _check_shapes(predictions, labels, dimensions=2)
+    right = np.sum(predictions & labels, axis=0)
+    found = np.sum(predictions, axis=0) + np.sum(labels, axis=0)
+    of_classes = np.where(found > 0, 2 * right / np.maximum(found, 1), 0.0)
+    return {
+        "accuracy": float(np.mean(np.all(predictions == labels, axis=1))),
+        "f1": float(2 * right.sum() / max(found.sum(), 1)),
+        "macro_f1": float(of_classes.mean()),
+    }
+
+
 def matthews(predictions: Sequence[int], labels: Sequence[int]) -> float:
     """Returns Matthews' correlation, -1 to 1; 0 if predictions or labels are all of one class.
 
@@ -118,9 +144,13 @@ def _is_constant(values: np.ndarray) -> bool:
 
 def _pair(predictions: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
     predictions, labels = np.asarray(predictions), np.asarray(labels)
-    if predictions.ndim != 1 or predictions.shape != labels.shape or not predictions.size:
+    _check_shapes(predictions, labels, dimensions=1)
+    return predictions, labels
+
+
+def _check_shapes(predictions: np.ndarray, labels: np.ndarray, dimensions: int) -> None:
+    if labels.ndim != dimensions or predictions.shape != labels.shape or not labels.size:
         raise InputError(
             f"A metric needs one prediction for each label, and at least one. Received: "
             f"predictions of shape {predictions.shape} for labels of shape {labels.shape}."
         )
-    return predictions, labels

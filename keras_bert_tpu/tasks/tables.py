@@ -1,10 +1,12 @@
 """Classification and regression from tables: csv, tsv, jsonl, or tensorflow-datasets.
 
+The way is `read`, `label_names` and `label_ids`, a model, and from its predictions `score` and
+`write_predictions`.
+
 A table has one or two columns of text and, unless it is only to be predicted on, one with a label.
 """
 
 import itertools
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -14,6 +16,7 @@ from keras_bert_tpu.config import InputError
 from keras_bert_tpu.tasks import metrics
 from keras_bert_tpu.tasks.columns import TableColumns, find_columns
 from keras_bert_tpu.tasks.data_sets import read_data_set_rows
+from keras_bert_tpu.tasks.labels import Label, LabelReader, sorted_names
 from keras_bert_tpu.tasks.output_files import write_table
 from keras_bert_tpu.tasks.row_files import Row, read_rows, some
 
@@ -24,13 +27,13 @@ class TextExample(NamedTuple):
     Attributes:
         id: str. From the column of ids, or else the number of the row, from 0.
         texts: tuple of str. One or two.
-        label: str, float or None. Name of the class; a number for regression; None if there is no
-            label.
+        label: str, tuple of str, float or None. Name of the class; names where a text may have any
+            number of them; a number for regression; None if there is no label.
     """
 
     id: str
     texts: tuple[str, ...]
-    label: str | float | None
+    label: Label | None
 
 
 def read(
@@ -38,6 +41,7 @@ def read(
     columns: TableColumns | None = None,
     labels: Sequence[str] = (),
     regression: bool = False,
+    separator: str = "",
 ) -> list[TextExample]:
     """Reads a table with labels.
 
@@ -46,6 +50,8 @@ def read(
         columns: TableColumns. None looks for usual names.
         labels: Sequence of str. Names of the classes; none takes what stands in the file.
         regression: bool. Whether labels are numbers to predict, not names of classes.
+        separator: str. What parts the names in a label that may have any number of them, none too;
+            a JSON list is read as well. Empty if a label is one name.
 
     Returns:
         List of TextExample, at least one, in the order of the file.
@@ -55,7 +61,8 @@ def read(
             or a label that is empty, not one of `labels`, not a number where it must be one, or a
             word among numbers. The row is named.
     """
-    found = list(labelled_examples(read_rows(path), path, columns, labels, regression))
+    reader = LabelReader(labels, regression, separator)
+    found = list(labelled_examples(read_rows(path), path, columns, reader))
     if not found:
         raise InputError(f"{path!r} has no rows; give a table with at least one.")
     return found
@@ -66,6 +73,7 @@ def read_data_set(
     columns: TableColumns | None = None,
     labels: Sequence[str] = (),
     regression: bool = False,
+    separator: str = "",
     data_dir: str = "",
 ) -> list[TextExample]:
     """Reads a data set of tensorflow-datasets with labels.
@@ -75,6 +83,7 @@ def read_data_set(
         columns: TableColumns. Features of the data set; None looks for usual names.
         labels: Sequence of str. As for `read`.
         regression: bool. As for `read`.
+        separator: str. As for `read`.
         data_dir: str. Folder of tensorflow-datasets, local or gs://; empty takes the variable
             TFDS_DATA_DIR or else ~/tensorflow_datasets.
 
@@ -86,7 +95,8 @@ def read_data_set(
         InputError: If the data set cannot be loaded, or as for `read`.
     """
     rows = read_data_set_rows(name, data_dir)
-    found = list(labelled_examples(rows, name, columns, labels, regression))
+    reader = LabelReader(labels, regression, separator)
+    found = list(labelled_examples(rows, name, columns, reader))
     if not found:
         raise InputError(f"The data set {name!r} has no rows; name a split with at least one.")
     return found
@@ -111,9 +121,8 @@ def read_unlabelled(path: str, columns: TableColumns | None = None) -> Iterator[
 def labelled_examples(
     rows: Iterator[Row],
     source: str,
-    columns: TableColumns | None = None,
-    labels: Sequence[str] = (),
-    regression: bool = False,
+    columns: TableColumns | None,
+    read_label: LabelReader,
     allow_empty: bool = False,
 ) -> Iterator[TextExample]:
     """Turns rows into examples with labels; errors are those of `read`.
@@ -122,19 +131,17 @@ def labelled_examples(
         rows: Iterator of Row.
         source: str. Name of the file or data set in errors.
         columns: As for `read`.
-        labels: As for `read`.
-        regression: As for `read`.
+        read_label: LabelReader.
         allow_empty: bool. Whether a text may be empty.
 
     Yields:
         TextExample.
     """
     resolved: TableColumns | None = None
-    check = _LabelCheck(labels, regression)
     for number, row in enumerate(rows):
         resolved = resolved or find_columns(list(row.values), source, columns, needs_label=True)
         texts = _texts_of(row, resolved, allow_empty)
-        label = check(row.values[resolved.label].strip(), resolved.label, row.place)
+        label = read_label(row.values[resolved.label], resolved.label, row.place)
         yield TextExample(_id_of(row, resolved, number), texts, label)
 
 
@@ -163,18 +170,15 @@ def unlabelled_examples(
 
 
 def label_names(examples: Sequence[TextExample]) -> tuple[str, ...]:
-    """Returns the names of the classes of labelled examples, numbers in their order.
+    """Returns the names of the classes of labelled examples, sorted, numbers in their order.
 
     Args:
         examples: Sequence of TextExample with labels that are names.
 
     Returns:
-        Tuple of str, sorted; the id of a class is its place.
+        Tuple of str; the id of a class is its place.
     """
-    names = {str(example.label) for example in examples}
-    if all(_is_number(name) for name in names):
-        return tuple(sorted(names, key=lambda name: (float(name), name)))
-    return tuple(sorted(names))
+    return sorted_names([example.label for example in examples])
 
 
 def label_ids(examples: Sequence[TextExample], labels: Sequence[str]) -> np.ndarray:
@@ -185,36 +189,47 @@ def label_ids(examples: Sequence[TextExample], labels: Sequence[str]) -> np.ndar
         labels: Sequence of str. Names of the classes.
 
     Returns:
-        int32 [examples].
+        int32 [examples]; if texts may have several classes [examples, classes], 1 for those.
 
     Raises:
         InputError: If the label of an example is not one of `labels`.
     """
     ids = {label: index for index, label in enumerate(labels)}
-    for example in examples:
-        if example.label not in ids:
-            raise InputError(
-                f"The label of example {example.id!r} must be one of {some(list(labels))}. "
-                f"Received: {example.label!r}."
-            )
-    return np.array([ids[example.label] for example in examples], np.int32)
+    several = any(isinstance(example.label, tuple) for example in examples)
+    result = np.zeros((len(examples), len(labels)) if several else len(examples), np.int32)
+    for index, example in enumerate(examples):
+        for name in example.label if several else (example.label,):
+            if name not in ids:
+                raise InputError(
+                    f"The label of example {example.id!r} must be one of {some(list(labels))}. "
+                    f"Received: {name!r}."
+                )
+            result[(index, ids[name]) if several else index] = 1 if several else ids[name]
+    return result
 
 
 def score(
-    predictions: Sequence[int] | Sequence[float],
+    predictions: Sequence[int] | Sequence[float] | np.ndarray,
     examples: Sequence[TextExample],
     labels: Sequence[str] = (),
 ) -> dict[str, float]:
     """Compares predictions with labels.
 
     Args:
-        predictions: Ids of classes, or numbers for a regression [examples].
+        predictions: Ids of classes, or numbers for a regression [examples]; if texts may have
+            several classes [examples, classes], 1 for those.
         examples: Sequence of TextExample with labels.
         labels: Sequence of str. Names of the classes; none for a regression.
 
     Returns:
         Dict. Of classes `accuracy` and `f1` (that of the second of two classes, or else the mean
-        of all classes); of a regression `pearson` and `spearman`.
+        of all classes); of several classes `accuracy` (of texts that have just the right ones),
+        `f1` (of all pairs of a text and a class of it) and `macro_f1` (mean over classes); of a
+        regression `pearson` and `spearman`.
+
+    Raises:
+        InputError: If there is not one prediction for each example, or a label is not one of
+            `labels`.
     """
     if not labels:
         targets = [float(example.label) for example in examples]
@@ -223,16 +238,19 @@ def score(
             "spearman": metrics.spearman(predictions, targets),
         }
     ids = label_ids(examples, labels)
+    if ids.ndim == 2:
+        return metrics.multi_label_scores(predictions, ids)
     f1 = metrics.f1 if len(labels) == 2 else metrics.macro_f1
     return {"accuracy": metrics.accuracy(predictions, ids), "f1": f1(predictions, ids)}
 
 
 def write_predictions(
     path: str,
-    predictions: Iterable[int] | Iterable[float],
+    predictions: Iterable[int] | Iterable[float] | Iterable[Sequence[int]],
     examples: Iterable[TextExample],
     labels: Sequence[str] = (),
     probabilities: Iterable[Sequence[float]] | None = None,
+    separator: str = "",
 ) -> None:
     """Writes a table with the columns `id`, `prediction` and, for classes, their probabilities.
 
@@ -240,11 +258,14 @@ def write_predictions(
 
     Args:
         path: str. Local or gs:// path of a .csv, .tsv or .jsonl file.
-        predictions: Ids of classes, or numbers for a regression [examples].
+        predictions: Ids of classes, or numbers for a regression [examples]; if texts may have
+            several classes [examples, classes], 1 for those, whose names are written with the
+            separator between them.
         examples: Iterable of TextExample.
         labels: Sequence of str. Names of the classes; none for a regression.
         probabilities: Of each class [examples, classes]; None leaves them out. Their columns have
             the names `probability_LABEL`.
+        separator: str. What parts names; empty if a text has one class.
 
     Raises:
         InputError: If the format is not known or the file cannot be written.
@@ -259,7 +280,7 @@ def write_predictions(
     rows = (
         [
             example.id,
-            labels[int(prediction)] if labels else float(prediction),
+            _written(prediction, labels, separator),
             *(round(float(number), 6) for number in row),
         ]
         for (example, prediction), row in zip(pairs, numbers, strict=probabilities is not None)
@@ -267,60 +288,12 @@ def write_predictions(
     write_table(path, header, rows)
 
 
-class _LabelCheck:
-    """Checks the labels of rows one after another, and gives their values."""
-
-    def __init__(self, labels: Sequence[str], regression: bool):
-        self._labels = frozenset(labels)
-        self._shown = some(list(labels))
-        self._regression = regression
-        # Whether the first label was a number, and where it stood.
-        self._first: tuple[bool, str, str] | None = None
-
-    def __call__(self, label: str, column: str, place: str) -> str | float:
-        if not label:
-            raise InputError(
-                f"The label in column {column!r} of {place} is empty; fill it in or leave the row "
-                f"out."
-            )
-        if self._regression:
-            if not _is_number(label):
-                raise InputError(
-                    f"The label in column {column!r} of {place} must be a finite number. Received: "
-                    f"{label!r}; mend it, or train a classifier if labels are names."
-                )
-            return float(label)
-        if self._labels:
-            if label not in self._labels:
-                raise InputError(
-                    f"The label in column {column!r} of {place} must be one of {self._shown}. "
-                    f"Received: {label!r}; mend it or add it to the labels."
-                )
-            return label
-        self._check_kind(label, column, place)
-        return label
-
-    def _check_kind(self, label: str, column: str, place: str) -> None:
-        is_number = _is_number(label)
-        if is_number and not float(label).is_integer():
-            raise InputError(
-                f"The label in column {column!r} of {place} is the fraction {label}, which is no "
-                f"class; train a regression, or list the labels if it is a name."
-            )
-        self._first = self._first or (is_number, label, place)
-        if self._first[0] != is_number:
-            raise InputError(
-                f"The labels in column {column!r} are numbers and words: {self._first[1]!r} in "
-                f"{self._first[2]}, {label!r} in {place}; mend one, or list the labels if both are "
-                f"right."
-            )
-
-
-def _is_number(label: str) -> bool:
-    try:
-        return math.isfinite(float(label))
-    except ValueError:
-        return False
+def _written(
+    prediction: int | float | Sequence[int], labels: Sequence[str], separator: str
+) -> str | float:
+    if separator:
+        return separator.join(n for n, chosen in zip(labels, prediction, strict=True) if chosen)
+    return labels[int(prediction)] if labels else float(prediction)
 
 
 def _texts_of(row: Row, columns: TableColumns, allow_empty: bool) -> tuple[str, ...]:

@@ -124,6 +124,30 @@ def test_scores_are_of_classes_or_of_numbers():
         tables.score([0, 1, 1, 0], examples, ["a", "b"])
 
 
+def test_texts_may_have_any_number_of_classes(tmp_path):
+    path = write(tmp_path / "a.tsv", "text\tlabels\na\tx, y,x\nb\t\nc\ty\n")
+    examples = tables.read(path, separator=",")
+    assert [example.label for example in examples] == [("x", "y"), (), ("y",)]
+    assert tables.label_names(examples) == ("x", "y")
+    ids = tables.label_ids(examples, ["x", "y"])
+    assert ids.tolist() == [[1, 1], [0, 0], [0, 1]] and ids.dtype == np.int32
+    # Of x one is right of one found and one true, of y one of one and two.
+    scores = tables.score([[1, 0], [0, 0], [0, 1]], examples, ["x", "y"])
+    assert scores == pytest.approx({"accuracy": 2 / 3, "f1": 4 / 5, "macro_f1": (1 + 2 / 3) / 2})
+    out = tmp_path / "out.csv"
+    tables.write_predictions(
+        str(out), np.array([[1, 1], [0, 0], [0, 1]]), examples, ["x", "y"], separator=";"
+    )
+    assert out.read_text() == "id,prediction\n0,x;y\n1,\n2,y\n"
+    path = write(tmp_path / "a.jsonl", '{"text": "a", "label": ["p, q", "r"]}\n')
+    assert tables.read(path, separator=",")[0].label == ("p, q", "r")
+    path = write(tmp_path / "b.tsv", "text\tlabels\na\tx,z\n")
+    with pytest.raises(InputError, match="line 2 of .* one of 'x', 'y'. Received: 'z'"):
+        tables.read(path, labels=["x", "y"], separator=",")
+    with pytest.raises(InputError, match="A regression has numbers for labels"):
+        tables.read(path, regression=True, separator=",")
+
+
 def test_predictions_are_written_with_names_of_classes(tmp_path):
     examples = [TextExample("x1", ("a",), None), TextExample("x2", ("b",), None)]
     path = tmp_path / "new" / "out.tsv"
