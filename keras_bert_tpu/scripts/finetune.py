@@ -9,33 +9,41 @@ from absl import flags
 from keras_bert_tpu.scripts import app
 
 PROGRAM = "kbt-finetune"
-TABLE_TASKS = ("classification", "regression")
+FILE_TASKS = ("classification", "regression", "squad", "ner", "swag")
 
 USAGE = """Trains a task model on a pre-trained encoder.
 
   kbt-finetune --task=MRPC --data=glue/MRPC --checkpoint=run/model --output=mrpc
   kbt-finetune --task=classification --data=train.csv --dev=dev.csv --checkpoint=run/model \\
       --output=reviews --set epochs=2 --set learning_rate=3e-5
+  kbt-finetune --task=squad --data=train-v1.1.json --dev=dev-v1.1.json --checkpoint=run/model \\
+      --output=squad
   kbt-finetune --task=STS-B --data=glue --checkpoint=run/model --output=sts-b --seeds=5
 
 Tasks are those of GLUE (CoLA, SST-2, MRPC, STS-B, QQP, MNLI, QNLI, RTE, WNLI), whose --data is the
-folder of their files; and classification and regression of one or two columns of text in a table
-(.csv, .tsv or .jsonl, plain or .gz), whose --data and --dev are files. The output folder holds
-model/, metrics.json (of the development set), a model card (README.md, card.json), curves.png,
-confusion.png and, for GLUE, submission/. The settings' defaults are those of BERT."""
+folder of their files, and others, whose --data and --dev are files:
+
+  classification, regression  one or two columns of text in .csv, .tsv or .jsonl
+  squad                       questions about passages, SQuAD 1.1 or 2.0 in JSON
+  ner                         words and labels in CoNLL columns
+  swag                        multiple choice in the columns of SWAG
+
+The output folder holds model/, metrics.json (of the development set), a model card (README.md,
+card.json), curves.png, predictions, and for classes confusion.png. The settings' defaults are those
+of the paper."""
 
 
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags of this program."""
     for name, text in [
-        ("task", "A task of GLUE, classification, or regression."),
-        ("data", "Folder of the task's files, or table with the training examples."),
+        ("task", f"A task of GLUE, {', '.join(FILE_TASKS[:-1])} or {FILE_TASKS[-1]}."),
+        ("data", "Folder of the files of a task of GLUE, or file with the training examples."),
         ("checkpoint", "Model folder, checkpoint or folder of a run, local or gs://."),
         ("output", "Folder of this fine-tuning, local or gs://."),
     ]:
         flags.DEFINE_string(name, None, text, flag_values=values)
     flags.mark_flags_as_required(["task", "data", "checkpoint", "output"], flag_values=values)
-    flags.DEFINE_string("dev", None, "Table with the development examples.", flag_values=values)
+    flags.DEFINE_string("dev", None, "File with the development examples.", flag_values=values)
     flags.DEFINE_list(
         "text_columns",
         [],
@@ -46,7 +54,13 @@ def define_flags(values: flags.FlagValues) -> None:
         "label_column", "", "Column of labels; by default usual names.", flag_values=values
     )
     flags.DEFINE_list(
-        "labels", [], "Names of the classes; by default those in the table.", flag_values=values
+        "labels", [], "Names of the classes; by default those in the data.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "label_separator",
+        "",
+        "What parts the names in a label of several classes; empty for one class each.",
+        flag_values=values,
     )
     flags.DEFINE_string("config", None, "Settings in YAML.", flag_values=values)
     flags.DEFINE_multi_string(
@@ -68,19 +82,20 @@ def main() -> None:
     # Here, because importing TensorFlow takes seconds that --help should not.
     from keras_bert_tpu.config import FinetuningConfig
     from keras_bert_tpu.dataclass_yaml import apply_overrides, from_dict, load_yaml
-    from keras_bert_tpu.tasks.text_runs import run_text
+    from keras_bert_tpu.tasks.run import run_task
     from keras_bert_tpu.tpu.connect import connect
 
     values = flags.FLAGS
+    task = _task(values)
     if values.config:
         config = load_yaml(FinetuningConfig, values.config, values.set)
     else:
-        config = from_dict(FinetuningConfig, apply_overrides(FinetuningConfig, {}, values.set))
-    run = _run(values)
+        settings = apply_overrides(FinetuningConfig, dict(task.settings), values.set)
+        config = from_dict(FinetuningConfig, settings)
     connection = connect(values.tpu)
     print(f"Running on {connection.description}.", flush=True)
-    metrics = run_text(
-        run, values.checkpoint, values.output, config, values.seeds, connection.strategy
+    metrics = run_task(
+        task, values.checkpoint, values.output, config, values.seeds, connection.strategy
     )
     figures = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
     print(f"Done: {figures}; all is in {values.output}.")
@@ -91,24 +106,43 @@ def run() -> None:
     app.run(PROGRAM, USAGE, define_flags, main)
 
 
-def _run(values: flags.FlagValues):
+def _task(values: flags.FlagValues):
     from keras_bert_tpu.config import InputError
+    from keras_bert_tpu.tasks import ner, squad, swag
+    from keras_bert_tpu.tasks.choices import MultipleChoice
+    from keras_bert_tpu.tasks.named_entities import NamedEntities
+    from keras_bert_tpu.tasks.question_answering import QuestionAnswering
+    from keras_bert_tpu.tasks.text_classification import GlueClassification
+
+    if values.task not in FILE_TASKS:
+        if values.dev:
+            raise InputError(
+                f"--dev is of the tasks {', '.join(FILE_TASKS)}; GLUE has its own file names."
+            )
+        return GlueClassification(values.task, values.data)
+    if not values.dev:
+        raise InputError(f"--task={values.task} needs --dev, a file to evaluate on.")
+    if values.task == "squad":
+        return QuestionAnswering(squad.read(values.data), squad.read(values.dev))
+    if values.task == "ner":
+        return NamedEntities(ner.read(values.data), ner.read(values.dev), values.labels)
+    if values.task == "swag":
+        return MultipleChoice(swag.read(values.data), swag.read(values.dev))
+    return _table_task(values)
+
+
+def _table_task(values: flags.FlagValues):
     from keras_bert_tpu.tasks import tables
     from keras_bert_tpu.tasks.columns import TableColumns
-    from keras_bert_tpu.tasks.text_runs import glue_run, table_run
+    from keras_bert_tpu.tasks.text_classification import table_classification
 
-    if values.task not in TABLE_TASKS:
-        if values.dev:
-            raise InputError("--dev is of classification and regression; GLUE names its files.")
-        return glue_run(values.task, values.data)
-    if not values.dev:
-        raise InputError(f"--task={values.task} needs --dev, a table to evaluate on.")
     columns = TableColumns(tuple(values.text_columns), values.label_column)
     is_regression = values.task == "regression"
-    training = tables.read(values.data, columns, values.labels, is_regression)
+    separator = values.label_separator
+    training = tables.read(values.data, columns, values.labels, is_regression, separator)
     labels = () if is_regression else tuple(values.labels) or tables.label_names(training)
-    development = tables.read(values.dev, columns, labels, is_regression)
-    return table_run(training, development, labels, values.task)
+    development = tables.read(values.dev, columns, labels, is_regression, separator)
+    return table_classification(values.task, training, development, labels)
 
 
 if __name__ == "__main__":

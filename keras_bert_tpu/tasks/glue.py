@@ -211,15 +211,18 @@ def find_file(folder: str, task: GlueTask, split: str) -> str:
     splits = ("train", *task.dev_splits, *task.test_splits)
     if split not in splits:
         raise InputError(f"{task.name} has the splits {some(splits)}. Received: {split!r}.")
-    for place in (folder, posixpath.join(folder, task.name)):
-        for name in (f"{split}.tsv", f"{split}.tsv.gz"):
-            path = posixpath.join(place, name)
-            if tf.io.gfile.exists(path):
-                return path
+    path = _find(folder, task, split)
+    if path is not None:
+        return path
     raise InputError(
         f"{folder!r} has neither {split}.tsv nor {split}.tsv.gz, nor has a folder {task.name} in "
         f"it; name the folder with the files of {task.name}."
     )
+
+
+def has_split(folder: str, task: GlueTask, split: str) -> bool:
+    """Tells whether the file of a split is there, see `find_file`."""
+    return _find(folder, task, split) is not None
 
 
 def score(
@@ -308,6 +311,15 @@ def _rows(path: str, task: GlueTask) -> Iterator[Row]:
         columns=_COLA_COLUMNS if task is COLA and not _has_header(path) else (),
         skip_short=task.has_damaged_rows,
     )
+
+
+def _find(folder: str, task: GlueTask, split: str) -> str | None:
+    for place in (folder, posixpath.join(folder, task.name)):
+        for name in (f"{split}.tsv", f"{split}.tsv.gz"):
+            path = posixpath.join(place, name)
+            if tf.io.gfile.exists(path):
+                return path
+    return None
 
 
 def _has_header(path: str) -> bool:

@@ -99,9 +99,11 @@ def spread(metrics: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]
     """Returns the mean of each metric over several runs, and its standard deviation.
 
     Args:
-        metrics: Of the runs, at least two.
+        metrics: Of the runs, at least two; what not all have is left out.
     """
-    values = {name: [run[name] for run in metrics] for name in metrics[0]}
+    # A type of entities, for example, may be in some of the runs only.
+    names = [name for name in metrics[0] if all(name in run for run in metrics)]
+    values = {name: [run[name] for run in metrics] for name in names}
     return {
         name: {"mean": float(np.mean(found)), "standard_deviation": float(np.std(found, ddof=1))}
         for name, found in values.items()
@@ -161,7 +163,7 @@ def _curves(report: Report) -> bytes:
     left.plot(epochs, [evaluation.loss for evaluation in report.evaluations], marker="o")
     left.set_title("training loss")
     for name in report.metrics:
-        values = [evaluation.metrics[name] for evaluation in report.evaluations]
+        values = [evaluation.metrics.get(name, np.nan) for evaluation in report.evaluations]
         right.plot(epochs, values, marker="o", label=name)
     right.set_title("development set")
     right.legend()

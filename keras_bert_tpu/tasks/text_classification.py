@@ -1,151 +1,213 @@
-"""Texts to classes or numbers: a model is fine-tuned on examples and judged on others."""
+"""Texts and pairs of texts to classes or numbers: GLUE, and tables of one's own."""
 
-import dataclasses
+import posixpath
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_bert_tpu.config import FinetuningConfig, InputError
 from keras_bert_tpu.models.text_classifier import BertTextClassifier
-from keras_bert_tpu.tasks import text_rows
+from keras_bert_tpu.tasks import glue, tables, text_rows
+from keras_bert_tpu.tasks.reports import write_confusion
 from keras_bert_tpu.tasks.tables import TextExample, label_ids
-from keras_bert_tpu.training.finetuning import Finetuned, finetune
-from keras_bert_tpu.training.finetuning_step import ClassificationStep, RegressionStep, TaskStep
-from keras_bert_tpu.training.initialization import freeze
+from keras_bert_tpu.tasks.task import EncodedTask, Task
+from keras_bert_tpu.training.finetuning_step import (
+    ClassificationStep,
+    MultiLabelStep,
+    RegressionStep,
+    TaskStep,
+)
 from keras_bert_tpu.training.task_batches import TaskArrays
 from keras_bert_tpu.training.task_prediction import Predictor
 
-# From a split's name, its predictions (see `decide`) and its examples to metrics.
-Judge = Callable[[str, np.ndarray, Sequence[TextExample]], Mapping[str, float]]
+SUBMISSION = "submission"
 
 
-@dataclasses.dataclass(frozen=True)
-class TextClassification:
-    """A task of texts.
+class TextClassification(Task):
+    """Texts to classes, to several classes each, or to numbers.
 
-    Attributes:
-        labels: tuple of str. Names of the classes; none for a regression.
+    Args:
+        name: str. Of the task, for people.
+        labels: Names of the classes; none for a regression.
         training: Examples with labels.
-        development: Name of each split to examples with labels; may be empty.
-        judge: Callable that gives the metrics of a split.
-        best_metric: str. The metric by which the best weights are kept.
+        development: Name of each split to examples with labels.
+        judge: Callable from a split, its predictions (see `decide`) and its examples to metrics.
+        best_metric: str.
     """
 
-    labels: tuple[str, ...]
-    training: Sequence[TextExample]
-    development: Mapping[str, Sequence[TextExample]]
-    judge: Judge
-    best_metric: str
+    model_class = BertTextClassifier
 
+    def __init__(
+        self,
+        name: str,
+        labels: Sequence[str],
+        training: Sequence[TextExample],
+        development: Mapping[str, Sequence[TextExample]],
+        judge: Callable[[str, list[Any], Sequence[TextExample]], Mapping[str, float]],
+        best_metric: str,
+    ):
+        self.name, self.labels, self.best_metric = name, tuple(labels), best_metric
+        self.training, self.development, self.judge = training, development, judge
+        self.has_several = isinstance(training[0].label, tuple)
+        self.sizes = {"train": len(training)}
+        self.sizes |= {split: len(examples) for split, examples in development.items()}
 
-def finetune_text_classifier(
-    task: TextClassification,
-    checkpoint: str,
-    config: FinetuningConfig,
-    strategy: tf.distribute.Strategy | None = None,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-) -> tuple[BertTextClassifier, Finetuned]:
-    """Puts a head on a pre-trained encoder and trains both.
+    def head(self) -> dict[str, Any]:
+        """Returns the number of classes; 1 is a regression."""
+        return {"num_classes": len(self.labels) or 1}
 
-    Args:
-        task: TextClassification.
-        checkpoint: str. What `BertTextClassifier.from_pretrained` reads.
-        config: FinetuningConfig.
-        strategy: What `tpu.connect` returned as strategy. Defaults to the current one.
-        callbacks: Keras callbacks; an epoch, to them, is what lies between two evaluations.
+    def make_step(self, model: BertTextClassifier, config: FinetuningConfig) -> TaskStep:
+        """Returns the step of classes, several classes or numbers."""
+        is_balanced = config.class_weights == "balanced"
+        if is_balanced and (self.has_several or not self.labels):
+            raise InputError("class_weights=balanced needs one class for each text.")
+        if not self.labels:
+            return RegressionStep(model, config.clip_norm, config.seed)
+        if self.has_several:
+            return MultiLabelStep(model, config.clip_norm, config.seed)
+        weights = _balanced(self.training, self.labels) if is_balanced else ()
+        return ClassificationStep(model, config.clip_norm, config.seed, weights)
 
-    Returns:
-        The model with its best weights, and what the evaluations gave.
-
-    Raises:
-        InputError: If the checkpoint, the examples and the config do not fit together.
-    """
-    strategy = strategy or tf.distribute.get_strategy()
-    if config.class_weights == "balanced" and not task.labels:
-        raise InputError("class_weights=balanced needs classes, and this is a regression.")
-    keras.utils.set_random_seed(config.seed)
-    policy = "mixed_bfloat16" if config.compute_dtype == "bfloat16" else "float32"
-    with strategy.scope():
-        model = BertTextClassifier.from_pretrained(
-            checkpoint,
-            labels=task.labels,
-            sequence_length=config.sequence_length,
-            dtype=policy,
-            num_classes=len(task.labels) or 1,
-        )
-        freeze(model, config.frozen_layers)
-        step = _step(model, task, config)
-    training, trimmed = arrays_of(model, task.training)
-    if trimmed:
-        print(
-            f"{trimmed:,} of {len(task.training):,} examples are longer than "
+    def encode(self, model: BertTextClassifier) -> EncodedTask:
+        """Makes the rows of all examples."""
+        training, trimmed = self.arrays(model, self.training)
+        remarks = [
+            f"{trimmed:,} of {len(self.training):,} examples are longer than "
             f"{model.sequence_length} pieces, and trimmed."
-        )
-    development = {
-        name: arrays_of(model, examples)[0] for name, examples in task.development.items()
-    }
+        ]
+        development = {
+            split: self.arrays(model, examples)[0] for split, examples in self.development.items()
+        }
 
-    def evaluate(predictor: Predictor) -> dict[str, float]:
-        metrics: dict[str, float] = {}
-        for name, arrays in development.items():
-            predictions = decide(predictor(arrays), task.labels)
-            metrics |= task.judge(name, predictions, task.development[name])
-        return metrics
+        def evaluate(predictor: Predictor) -> dict[str, float]:
+            metrics: dict[str, float] = {}
+            for split, arrays in development.items():
+                predictions = self.decide(predictor(arrays)).tolist()
+                metrics |= self.judge(split, predictions, self.development[split])
+            return metrics
 
-    done = finetune(
-        model,
-        step,
-        training,
-        config,
-        evaluate if development else None,
-        task.best_metric,
-        strategy,
-        callbacks,
-    )
-    return model, done
+        def write_outputs(folder: str, predictor: Predictor) -> None:
+            self.write_outputs(folder, model, predictor)
+
+        return EncodedTask(training, evaluate, write_outputs, remarks if trimmed else ())
+
+    def write_outputs(self, folder: str, model: BertTextClassifier, predictor: Predictor) -> None:
+        """Writes how often which class of the first split was taken for which."""
+        if self.labels and not self.has_several:
+            examples = next(iter(self.development.values()))
+            predictions = self.decide(predictor(self.arrays(model, examples)[0]))
+            write_confusion(folder, predictions, label_ids(examples, self.labels), self.labels)
+
+    def decide(self, scores: np.ndarray) -> np.ndarray:
+        """Turns scores [examples, classes] into ids, 0 or 1 for each class, or numbers."""
+        if not self.labels:
+            return scores[:, 0]
+        return (scores > 0).astype("int32") if self.has_several else scores.argmax(axis=1)
+
+    def arrays(
+        self, model: BertTextClassifier, examples: Sequence[TextExample]
+    ) -> tuple[TaskArrays, int]:
+        """Encodes examples for a model.
+
+        Args:
+            model: BertTextClassifier with a tokenizer.
+            examples: Sequence of TextExample, at least one, all with labels or all without.
+
+        Returns:
+            TaskArrays, and how many examples were trimmed.
+
+        Raises:
+            InputError: If the label of an example is none of the task's.
+        """
+        tokens, trimmed = text_rows.encode(examples, model.tokenizer, model.sequence_length)
+        if examples[0].label is None:
+            return TaskArrays(tokens, {}), trimmed
+        if self.labels:
+            label = label_ids(examples, self.labels)
+            label = label.astype("float32") if self.has_several else label
+        else:
+            label = np.array([example.label for example in examples], "float32")
+        weights = np.ones(len(examples), "float32")
+        return TaskArrays(tokens, {"label": label, "label_weights": weights}), trimmed
 
 
-def arrays_of(model: BertTextClassifier, examples: Sequence[TextExample]) -> tuple[TaskArrays, int]:
-    """Encodes examples for a model; those without a label have labels of no weight.
+class GlueClassification(TextClassification):
+    """A task of GLUE, whose test splits are predicted for submission.
 
     Args:
-        model: BertTextClassifier with tokenizer and labels.
-        examples: Sequence of TextExample, at least one.
-
-    Returns:
-        TaskArrays, and how many examples were trimmed.
+        name: str. One of the nine, see `glue.TASKS`.
+        folder: str. Local or gs:// folder with its files; those of test may be absent.
 
     Raises:
-        InputError: If the label of an example is none of the model's.
+        InputError: If there is no such task, or its files are not as they should be.
     """
-    tokens, trimmed = text_rows.encode(examples, model.tokenizer, model.sequence_length)
-    if examples[0].label is None:
-        return TaskArrays(tokens, {}), trimmed
-    if model.labels:
-        label = label_ids(examples, model.labels)
-    else:
-        label = np.array([example.label for example in examples], "float32")
-    weights = np.ones(len(examples), "float32")
-    return TaskArrays(tokens, {"label": label, "label_weights": weights}), trimmed
+
+    def __init__(self, name: str, folder: str):
+        self.glue_task = task = glue.task_named(name)
+
+        def judge(
+            split: str, predictions: list[Any], examples: Sequence[TextExample]
+        ) -> dict[str, float]:
+            return glue.score(predictions, examples, task, split)
+
+        super().__init__(
+            task.name,
+            task.labels,
+            glue.read(folder, task, "train"),
+            {split: glue.read(folder, task, split) for split in task.dev_splits},
+            judge,
+            task.best_metric,
+        )
+        self.tests = {
+            split: glue.read(folder, task, split)
+            for split in task.test_splits
+            if glue.has_split(folder, task, split)
+        }
+
+    def write_outputs(self, folder: str, model: BertTextClassifier, predictor: Predictor) -> None:
+        """Writes the submission files, too."""
+        super().write_outputs(folder, model, predictor)
+        for split, examples in self.tests.items():
+            unlabelled = [example._replace(label=None) for example in examples]
+            predictions = self.decide(predictor(self.arrays(model, unlabelled)[0])).tolist()
+            path = glue.write_predictions(
+                posixpath.join(folder, SUBMISSION), predictions, examples, self.glue_task, split
+            )
+            print(f"The predictions for {split} are in {path}.")
 
 
-def decide(scores: np.ndarray, labels: Sequence[str]) -> np.ndarray:
-    """Turns scores [examples, classes] into ids of classes, or into the numbers of a regression."""
-    return scores.argmax(axis=1) if labels else scores[:, 0]
+def table_classification(
+    name: str,
+    training: Sequence[TextExample],
+    development: Sequence[TextExample],
+    labels: Sequence[str],
+) -> TextClassification:
+    """Returns the task of the examples of tables.
+
+    Args:
+        name: str. For people.
+        training: Examples with labels.
+        development: Examples with labels.
+        labels: Names of the classes; none for a regression.
+    """
+
+    def judge(
+        split: str, predictions: list[Any], examples: Sequence[TextExample]
+    ) -> dict[str, float]:
+        return tables.score(predictions, examples, labels)
+
+    best_metric = "accuracy" if labels else "pearson"
+    return TextClassification(name, labels, training, {"dev": development}, judge, best_metric)
 
 
-def _step(
-    model: BertTextClassifier, task: TextClassification, config: FinetuningConfig
-) -> TaskStep:
-    if not task.labels:
-        return RegressionStep(model, config.clip_norm, config.seed)
-    weights: Sequence[float] = ()
-    if config.class_weights == "balanced":
-        counts = np.bincount(label_ids(task.training, task.labels), minlength=len(task.labels))
-        if not counts.all():
-            missing = [n for n, count in zip(task.labels, counts, strict=True) if not count]
-            raise InputError(f"class_weights=balanced: no example has the label {missing[0]!r}.")
-        weights = (len(task.training) / (len(task.labels) * counts)).tolist()
-    return ClassificationStep(model, config.clip_norm, config.seed, weights)
+def _balanced(examples: Sequence[TextExample], labels: Sequence[str]) -> list[float]:
+    """The weights of classes: the reciprocals of their frequencies, 1 in the mean of examples."""
+    counts = np.bincount(label_ids(examples, labels), minlength=len(labels))
+    if not counts.all():
+        missing = labels[int(counts.argmin())]
+        raise InputError(
+            f"class_weights=balanced: no example to train on has the label {missing!r}; leave it "
+            f"out of the labels, or give such examples."
+        )
+    return (len(examples) / (len(labels) * counts)).tolist()

@@ -47,11 +47,11 @@ class Finetuned:
 
     Attributes:
         evaluations: Of the whole training, in order.
-        best: The Evaluation whose weights the model has; None without a development set.
+        best: The Evaluation whose weights the model has.
     """
 
     evaluations: Sequence[Evaluation]
-    best: Evaluation | None
+    best: Evaluation
 
 
 def finetune(
@@ -59,8 +59,8 @@ def finetune(
     step: TaskStep,
     training: TaskArrays,
     config: FinetuningConfig,
-    evaluate: Callable[[Predictor], Mapping[str, float]] | None = None,
-    best_metric: str = "",
+    evaluate: Callable[[Predictor], Mapping[str, float]],
+    best_metric: str,
     strategy: tf.distribute.Strategy | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Finetuned:
@@ -71,8 +71,7 @@ def finetune(
         step: TaskStep of the model, made in the scope of the strategy, too.
         training: TaskArrays.
         config: FinetuningConfig.
-        evaluate: Callable from a Predictor of the model to metrics, for the development set; None
-            trains to the end.
+        evaluate: Callable from a Predictor of the model to metrics, for the development set.
         best_metric: str. The metric by which the best weights are kept; of all, more is better.
         strategy: What `tpu.connect` returned as strategy. Defaults to the current one.
         callbacks: Keras callbacks; an epoch, to them, is what lies between two evaluations.
@@ -90,6 +89,18 @@ def finetune(
     return run.train(evaluate, best_metric, callbacks)
 
 
+def make_predictor(
+    model: TaskModel, config: FinetuningConfig, strategy: tf.distribute.Strategy | None = None
+) -> Predictor:
+    """Returns what computes a model's outputs in batches of twice the rows of a step."""
+    rows = config.batch_size * _PREDICTION_ROWS
+    return Predictor(model, rows, _length_multiple(config), strategy)
+
+
+def _length_multiple(config: FinetuningConfig) -> int:
+    return _LENGTH_MULTIPLE if config.by_length else 0
+
+
 class _Finetuning:
     def __init__(
         self,
@@ -103,7 +114,7 @@ class _Finetuning:
         self.strategy = strategy
         self.steps_per_epoch = math.ceil(len(training) / config.batch_size)
         self.total_steps = self.steps_per_epoch * config.epochs
-        self.multiple = _LENGTH_MULTIPLE if config.by_length else 0
+        self.multiple = _length_multiple(config)
         with strategy.scope():
             schedule = WarmupDecay(
                 config.learning_rate,
@@ -117,13 +128,11 @@ class _Finetuning:
                 layers = model.config.num_layers
                 optimizer.scale_rates(lambda path: config.layer_decay ** _depth(path, layers))
             step.compile(optimizer=optimizer, jit_compile=False)
-        self.predictor = Predictor(
-            model, config.batch_size * _PREDICTION_ROWS, self.multiple, strategy
-        )
+        self.predictor = make_predictor(model, config, strategy)
 
     def train(
         self,
-        evaluate: Callable[[Predictor], Mapping[str, float]] | None,
+        evaluate: Callable[[Predictor], Mapping[str, float]],
         best_metric: str,
         callbacks: Sequence[keras.callbacks.Callback],
     ) -> Finetuned:
@@ -133,8 +142,6 @@ class _Finetuning:
         best_weights: dict[str, np.ndarray] = {}
         with tqdm.tqdm(total=self.total_steps, unit="step") as bar:
             for loss, step in self._parts(bar, callbacks):
-                if evaluate is None:
-                    continue
                 metrics = dict(evaluate(self.predictor))
                 done = Evaluation(step, step / self.steps_per_epoch, loss, metrics)
                 evaluations.append(done)
@@ -145,7 +152,7 @@ class _Finetuning:
                 since = len(evaluations) - 1 - evaluations.index(best)
                 if config.patience and since >= config.patience:
                     break
-        if best is not None and best is not evaluations[-1]:
+        if best is not evaluations[-1]:
             for name, variable in weights_by_name(self.model).items():
                 variable.assign(best_weights[name])
         return Finetuned(tuple(evaluations), best)

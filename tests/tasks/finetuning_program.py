@@ -13,12 +13,9 @@ if replicas > 1:
     )
 
 from keras_bert_tpu.config import FinetuningConfig  # noqa: E402
+from keras_bert_tpu.tasks.run import finetune_task  # noqa: E402
 from keras_bert_tpu.tasks.tables import TextExample  # noqa: E402
-from keras_bert_tpu.tasks.text_classification import (  # noqa: E402
-    arrays_of,
-    finetune_text_classifier,
-)
-from keras_bert_tpu.tasks.text_runs import table_run  # noqa: E402
+from keras_bert_tpu.tasks.text_classification import table_classification  # noqa: E402
 from keras_bert_tpu.tpu.connect import connect  # noqa: E402
 from keras_bert_tpu.training.task_prediction import Predictor  # noqa: E402
 
@@ -29,12 +26,12 @@ examples = [
     TextExample(str(i), (" ".join(["garden", "house"][i % 2] for _ in range(i + 1)),), "ab"[i % 2])
     for i in range(21)
 ]
-task = table_run(examples, examples, ("a", "b"), "words").task
+task = table_classification("words", examples, examples, ("a", "b"))
 # The checkpoint has no dropout.
 config = FinetuningConfig(sequence_length=32, epochs=2, batch_size=8, learning_rate=1e-4)
-model, done = finetune_text_classifier(task, checkpoint, config, strategy)
+model, _, done = finetune_task(task, checkpoint, config, strategy)
 results = {f"loss_{i}": e.loss for i, e in enumerate(done.evaluations)}
-results["scores"] = Predictor(model, 8, 8, strategy)(arrays_of(model, examples)[0])
+results["scores"] = Predictor(model, 8, 8, strategy)(task.arrays(model, examples)[0])
 for weight in model.trainable_weights:
     results[weight.path] = weight.numpy()
 np.savez(path, **results)

@@ -11,14 +11,9 @@ import pytest
 
 from keras_bert_tpu.config import FinetuningConfig, InputError
 from keras_bert_tpu.models.text_classifier import BertTextClassifier
+from keras_bert_tpu.tasks.run import finetune_task, run_task
 from keras_bert_tpu.tasks.tables import TextExample
-from keras_bert_tpu.tasks.text_classification import (
-    TextClassification,
-    arrays_of,
-    decide,
-    finetune_text_classifier,
-)
-from keras_bert_tpu.tasks.text_runs import run_text, table_run
+from keras_bert_tpu.tasks.text_classification import TextClassification, table_classification
 from keras_bert_tpu.training.task_prediction import Predictor
 
 CHECKPOINT = str(pathlib.Path(__file__).parents[1] / "golden" / "mini_reference")
@@ -43,37 +38,39 @@ def examples():
 
 
 def task_of(training, development, labels=LABELS):
-    return table_run(training, development, labels, "sources").task
+    return table_classification("sources", training, development, labels)
 
 
 @pytest.fixture(scope="module")
 def trained(examples):
-    return finetune_text_classifier(task_of(*examples), CHECKPOINT, FinetuningConfig(**SETTINGS))
+    task = task_of(*examples)
+    model, _, done = finetune_task(task, CHECKPOINT, FinetuningConfig(**SETTINGS))
+    return task, model, done
 
 
 def test_classes_are_learned(trained):
-    _, done = trained
+    _, _, done = trained
     # Half of the examples are of either class.
     assert done.best.metrics["accuracy"] > 0.9
 
 
 def test_saved_model_has_its_labels_and_predicts_the_same(tmp_path, trained, examples):
-    model, _ = trained
+    task, model, _ = trained
     model.save_pretrained(str(tmp_path))
     again = BertTextClassifier.from_pretrained(str(tmp_path))
     assert (again.labels, again.sequence_length, again.num_classes) == (LABELS, 48, 2)
     scores, scores_again = (
-        Predictor(m, 32, 8)(arrays_of(m, examples[1])[0]) for m in (model, again)
+        Predictor(m, 32, 8)(task.arrays(m, examples[1])[0]) for m in (model, again)
     )
     np.testing.assert_allclose(scores, scores_again, atol=1e-5)
 
 
 def test_predictions_do_not_depend_on_the_batch(trained, examples):
-    model, _ = trained
-    arrays, _ = arrays_of(model, examples[1])
+    task, model, _ = trained
+    arrays, _ = task.arrays(model, examples[1])
     whole = Predictor(model, 64, 0)(arrays)
     np.testing.assert_allclose(Predictor(model, 7, 8)(arrays), whole, atol=1e-5)
-    assert (decide(whole, LABELS) == [0] * 100 + [1] * 100).mean() > 0.9
+    assert (task.decide(whole) == [0] * 100 + [1] * 100).mean() > 0.9
 
 
 def test_seed_makes_runs_equal(examples):
@@ -81,8 +78,9 @@ def test_seed_makes_runs_equal(examples):
 
     def scores(seed):
         config = FinetuningConfig(**SETTINGS, seed=seed)
-        model, _ = finetune_text_classifier(task_of(training, development), CHECKPOINT, config)
-        return Predictor(model, 32, 8)(arrays_of(model, development)[0])
+        task = task_of(training, development)
+        model, _, _ = finetune_task(task, CHECKPOINT, config)
+        return Predictor(model, 32, 8)(task.arrays(model, development)[0])
 
     np.testing.assert_array_equal(scores(1), scores(1))
     assert np.abs(scores(1) - scores(2)).max() > 1e-3
@@ -93,9 +91,22 @@ def test_numbers_are_learned(examples):
         return [e._replace(label=float(LABELS.index(e.label))) for e in found]
 
     task = task_of(scored(examples[0]), scored(examples[1]), labels=())
-    model, done = finetune_text_classifier(task, CHECKPOINT, FinetuningConfig(**SETTINGS))
+    model, _, done = finetune_task(task, CHECKPOINT, FinetuningConfig(**SETTINGS))
     assert model.num_classes == 1
     assert done.best.metrics["pearson"] > 0.7
+
+
+def test_texts_of_several_classes_are_learned(examples):
+    def with_length(found):
+        return [
+            e._replace(label=(e.label, *(["long"] if len(e.texts[0]) > 120 else []))) for e in found
+        ]
+
+    labels = (*LABELS, "long")
+    task = task_of(with_length(examples[0]), with_length(examples[1]), labels)
+    _, _, done = finetune_task(task, CHECKPOINT, FinetuningConfig(**{**SETTINGS, "epochs": 2}))
+    # The most frequent set of labels has some 4 of 10 texts.
+    assert done.best.metrics["accuracy"] > 0.6
 
 
 def test_training_ends_when_nothing_gets_better_and_keeps_the_best(examples):
@@ -103,23 +114,24 @@ def test_training_ends_when_nothing_gets_better_and_keeps_the_best(examples):
     seen = []
 
     def judge(split, predictions, found):
-        seen.append(predictions)
+        seen.append(list(predictions))
         return {"accuracy": next(figures)}
 
-    task = TextClassification(LABELS, examples[0][::6], {"dev": examples[1]}, judge, "accuracy")
+    development = {"dev": examples[1]}
+    task = TextClassification("t", LABELS, examples[0][::6], development, judge, "accuracy")
     settings = {**SETTINGS, "epochs": 3, "evaluations_per_epoch": 2, "patience": 2}
-    model, done = finetune_text_classifier(task, CHECKPOINT, FinetuningConfig(**settings))
+    model, _, done = finetune_task(task, CHECKPOINT, FinetuningConfig(**settings))
     assert len(done.evaluations) == 4 and done.best is done.evaluations[1]
     assert done.best.epoch == pytest.approx(1.0)
-    kept = decide(Predictor(model, 32, 8)(arrays_of(model, examples[1])[0]), LABELS)
-    np.testing.assert_array_equal(kept, seen[1])
+    kept = task.decide(Predictor(model, 32, 8)(task.arrays(model, examples[1])[0]))
+    assert kept.tolist() == seen[1]
 
 
 def test_lower_layers_learn_slower_and_frozen_ones_not_at_all(examples):
     settings = {**SETTINGS, "layer_decay": 0.1, "frozen_layers": ("encoder/embeddings",)}
     start = BertTextClassifier.from_pretrained(CHECKPOINT, labels=LABELS)
     task = task_of(examples[0][::6], examples[1][::6])
-    model, _ = finetune_text_classifier(task, CHECKPOINT, FinetuningConfig(**settings))
+    model, _, _ = finetune_task(task, CHECKPOINT, FinetuningConfig(**settings))
 
     def moved(name):
         pairs = zip(start.weights, model.weights, strict=True)
@@ -148,9 +160,9 @@ def test_replicas_train_and_predict_as_one_does(tmp_path):
 
 
 def test_run_leaves_model_metrics_card_and_pictures(tmp_path, examples):
-    run = table_run(examples[0][::6], examples[1][::6], LABELS, "sources")
+    task = task_of(examples[0][::6], examples[1][::6])
     config = FinetuningConfig(**SETTINGS)
-    metrics = run_text(run, CHECKPOINT, str(tmp_path), config, seeds=2)
+    metrics = run_task(task, CHECKPOINT, str(tmp_path), config, seeds=2)
     assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
     spread = json.loads((tmp_path / "seeds.json").read_text())
     assert spread["accuracy"]["mean"] == metrics["accuracy"]
@@ -162,7 +174,7 @@ def test_run_leaves_model_metrics_card_and_pictures(tmp_path, examples):
         for picture in ("curves.png", "confusion.png"):
             assert (folder / picture).read_bytes().startswith(b"\x89PNG")
     with pytest.raises(InputError, match="holds a fine-tuning already"):
-        run_text(run, CHECKPOINT, str(tmp_path), config)
+        run_task(task, CHECKPOINT, str(tmp_path), config)
 
 
 def test_bad_combinations_are_told(examples):
@@ -170,15 +182,15 @@ def test_bad_combinations_are_told(examples):
     task = task_of(*examples, labels=labels)
     config = FinetuningConfig(**SETTINGS, class_weights="balanced")
     with pytest.raises(InputError, match="no example has the label 'poem'"):
-        finetune_text_classifier(task, CHECKPOINT, config)
+        finetune_task(task, CHECKPOINT, config)
     with pytest.raises(InputError, match="sequence_length=1000 is longer than the 512 positions"):
-        finetune_text_classifier(task, CHECKPOINT, FinetuningConfig(sequence_length=1000))
+        finetune_task(task, CHECKPOINT, FinetuningConfig(sequence_length=1000))
     with pytest.raises(InputError, match="There is no folder 'absent'"):
-        finetune_text_classifier(task, "absent", FinetuningConfig())
+        finetune_task(task, "absent", FinetuningConfig())
 
 
 def test_head_of_a_folder_is_not_replaced_in_silence(tmp_path, trained):
-    model, _ = trained
+    task, model, _ = trained
     model.save_pretrained(str(tmp_path))
     with pytest.raises(InputError, match="has the labels .* Received: .*'other'"):
         BertTextClassifier.from_pretrained(str(tmp_path), labels=["novel", "other"])

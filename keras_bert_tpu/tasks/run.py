@@ -1,0 +1,143 @@
+"""Whole fine-tunings: from a pre-trained encoder to a folder with a model and all about it."""
+
+import dataclasses
+import gc
+import posixpath
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from keras_bert_tpu.config import FinetuningConfig, InputError
+from keras_bert_tpu.models.task_model import TaskModel
+from keras_bert_tpu.tasks.output_files import write_json
+from keras_bert_tpu.tasks.reports import METRICS, Report, spread, write_report
+from keras_bert_tpu.tasks.task import EncodedTask, Task
+from keras_bert_tpu.training.finetuning import Finetuned, finetune, make_predictor
+from keras_bert_tpu.training.initialization import freeze
+
+MODEL, SEEDS = "model", "seeds.json"
+
+
+def finetune_task(
+    task: Task,
+    checkpoint: str,
+    config: FinetuningConfig,
+    strategy: tf.distribute.Strategy | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> tuple[TaskModel, EncodedTask, Finetuned]:
+    """Puts a head on a pre-trained encoder and trains both.
+
+    Args:
+        task: Task.
+        checkpoint: str. What the model's `from_pretrained` reads.
+        config: FinetuningConfig.
+        strategy: What `tpu.connect` returned as strategy. Defaults to the current one.
+        callbacks: Keras callbacks; an epoch, to them, is what lies between two evaluations.
+
+    Returns:
+        The model with its best weights, the task's rows, and what the evaluations gave.
+
+    Raises:
+        InputError: If the checkpoint, the examples and the config do not fit together.
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    keras.utils.set_random_seed(config.seed)
+    policy = "mixed_bfloat16" if config.compute_dtype == "bfloat16" else "float32"
+    with strategy.scope():
+        model = task.model_class.from_pretrained(
+            checkpoint,
+            labels=task.labels,
+            sequence_length=config.sequence_length,
+            dtype=policy,
+            **task.head(),
+        )
+        freeze(model, config.frozen_layers)
+        step = task.make_step(model, config)
+    encoded = task.encode(model)
+    for remark in encoded.remarks:
+        print(remark, flush=True)
+    done = finetune(
+        model,
+        step,
+        encoded.training,
+        config,
+        encoded.evaluate,
+        task.best_metric,
+        strategy,
+        callbacks,
+    )
+    return model, encoded, done
+
+
+def run_task(
+    task: Task,
+    checkpoint: str,
+    output: str,
+    config: FinetuningConfig,
+    seeds: int = 1,
+    strategy: tf.distribute.Strategy | None = None,
+) -> dict[str, float]:
+    """Fine-tunes, and writes the model, metrics, card, pictures and predictions.
+
+    With several seeds each has a folder `seed-N` of its own; `metrics.json` of the output then has
+    the means, and `seeds.json` means and standard deviations.
+
+    Args:
+        task: Task.
+        checkpoint: str. What the model's `from_pretrained` reads.
+        output: str. Local or gs:// folder.
+        config: FinetuningConfig.
+        seeds: int. Runs, with the seeds from that of the config on.
+        strategy: What `tpu.connect` returned as strategy.
+
+    Returns:
+        The metrics of the development set, means over the seeds.
+
+    Raises:
+        InputError: If the checkpoint, the examples and the config do not fit together, or the
+            output holds a fine-tuning already.
+    """
+    if tf.io.gfile.exists(posixpath.join(output, METRICS)):
+        raise InputError(f"{output} holds a fine-tuning already; choose another output folder.")
+    if seeds == 1:
+        return _run_once(task, checkpoint, output, config, strategy)
+    found = []
+    for seed in range(config.seed, config.seed + seeds):
+        folder = posixpath.join(output, f"seed-{seed}")
+        seeded = dataclasses.replace(config, seed=seed)
+        found.append(_run_once(task, checkpoint, folder, seeded, strategy))
+        keras.backend.clear_session()
+        gc.collect()
+    figures = spread(found)
+    means = {name: values["mean"] for name, values in figures.items()}
+    for name, values in figures.items():
+        print(f"{name}: {values['mean']:.4f} ± {values['standard_deviation']:.4f} ({seeds} seeds)")
+    write_json(posixpath.join(output, SEEDS), figures)
+    write_json(posixpath.join(output, METRICS), means)
+    return means
+
+
+def _run_once(
+    task: Task,
+    checkpoint: str,
+    output: str,
+    config: FinetuningConfig,
+    strategy: tf.distribute.Strategy | None,
+) -> dict[str, float]:
+    model, encoded, done = finetune_task(task, checkpoint, config, strategy)
+    model.save_pretrained(posixpath.join(output, MODEL))
+    encoded.write_outputs(output, make_predictor(model, config, strategy))
+    metrics = dict(done.best.metrics)
+    report = Report(
+        task.name,
+        checkpoint,
+        task.sizes,
+        task.labels,
+        config,
+        metrics,
+        task.best_metric,
+        done.evaluations,
+    )
+    write_report(output, report)  # Last: its metrics.json tells that all is there.
+    return metrics
