@@ -181,7 +181,7 @@ def test_bad_combinations_are_told(examples):
     labels = ("novel", "speech", "poem")
     task = task_of(*examples, labels=labels)
     config = FinetuningConfig(**SETTINGS, class_weights="balanced")
-    with pytest.raises(InputError, match="no example has the label 'poem'"):
+    with pytest.raises(InputError, match="no example to train on has the label 'poem'"):
         finetune_task(task, CHECKPOINT, config)
     with pytest.raises(InputError, match="sequence_length=1000 is longer than the 512 positions"):
         finetune_task(task, CHECKPOINT, FinetuningConfig(sequence_length=1000))
