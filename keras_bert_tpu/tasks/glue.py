@@ -6,6 +6,7 @@ metrics are those of the GLUE paper (Wang et al. 2018, table 1).
 """
 
 import dataclasses
+import itertools
 import posixpath
 from collections.abc import Iterator, Sequence
 
@@ -183,18 +184,20 @@ def read(folder: str, task: GlueTask, split: str) -> list[TextExample]:
         InputError: If there is no such file, it lacks a column, or a row is wrong; it is named.
     """
     path = find_file(folder, task, split)
-    rows = list(_rows(path, task))
-    if not rows:
+    rows = _rows(path, task)
+    first = next(rows, None)
+    if first is None:
         raise InputError(f"{path!r} has no rows; give the whole file of {task.name}.")
-    names = list(rows[0].values)
+    names = list(first.values)
+    rows = itertools.chain([first], rows)  # Not a list: MNLI has nine more columns than it needs.
     row_id = next((name for name in ("index", "id") if name in names), "")
     allow_empty = task.has_damaged_rows
     if split in task.test_splits and task.label not in names:
         columns = TableColumns(_texts_in(names, task), "", row_id)
-        return list(unlabelled_examples(iter(rows), path, columns, allow_empty))
+        return list(unlabelled_examples(rows, path, columns, allow_empty))
     columns = TableColumns(_texts_in(names, task), task.label, row_id)
     reader = LabelReader(task.labels, task.regression, separator="")
-    return list(labelled_examples(iter(rows), path, columns, reader, allow_empty))
+    return list(labelled_examples(rows, path, columns, reader, allow_empty))
 
 
 def find_file(folder: str, task: GlueTask, split: str) -> str:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 
 from keras_bert_tpu.config import InputError
-from keras_bert_tpu.tasks.row_files import some
+from keras_bert_tpu.tasks.row_files import quoted, some
 
 Label = str | tuple[str, ...] | float
 
@@ -62,7 +62,7 @@ class LabelReader:
         if not _is_number(value):
             raise InputError(
                 f"The label in column {column!r} of {place} must be a finite number. Received: "
-                f"{value!r}; mend it, or train a classifier if labels are names."
+                f"{quoted(value)}; mend it, or train a classifier if labels are names."
             )
         return float(value)
 
@@ -71,21 +71,21 @@ class LabelReader:
             if name not in self._labels:
                 raise InputError(
                     f"The label in column {column!r} of {place} must be one of {self._shown}. "
-                    f"Received: {name!r}; mend it or add it to the labels."
+                    f"Received: {quoted(name)}; mend it or add it to the labels."
                 )
             return name
         is_number = _is_number(name)
         if is_number and not float(name).is_integer():
             raise InputError(
-                f"The label in column {column!r} of {place} is the fraction {name}, which is no "
-                f"class; train a regression, or list the labels if it is a name."
+                f"The label in column {column!r} of {place} is the fraction {quoted(name)}, "
+                f"which is no class; train a regression, or list the labels if it is a name."
             )
         self._first = self._first or (is_number, name, place)
         if self._first[0] != is_number:
             raise InputError(
-                f"The labels in column {column!r} are numbers and words: {self._first[1]!r} in "
-                f"{self._first[2]}, {name!r} in {place}; mend one, or list the labels if both are "
-                f"right."
+                f"The labels in column {column!r} are numbers and words: {quoted(self._first[1])} "
+                f"in {self._first[2]}, {quoted(name)} in {place}; mend one, or list the labels if "
+                f"both are right."
             )
         return name
 

@@ -14,6 +14,7 @@ from keras_bert_tpu.text.files import read_lines
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 # An error names no more columns than a person reads.
 _NAMES_SHOWN = 20
+_CHARACTERS_SHOWN = 80
 
 
 class Row(NamedTuple):
@@ -104,8 +105,14 @@ def place_of(path: str, number: int) -> str:
 
 def some(names: Sequence[str]) -> str:
     """Returns names as errors list them, at most so many as a person reads."""
-    shown = ", ".join(map(repr, names[:_NAMES_SHOWN])) or "none"
+    shown = ", ".join(map(quoted, names[:_NAMES_SHOWN])) or "none"
     return shown + (", ..." if len(names) > _NAMES_SHOWN else "")
+
+
+def quoted(value: str) -> str:
+    """Returns a value as errors quote it, however long it is."""
+    shown = repr(value[:_CHARACTERS_SHOWN])
+    return f"{shown}..." if len(value) > _CHARACTERS_SHOWN else shown
 
 
 def read_text_lines(path: str) -> Iterator[str]:
@@ -215,7 +222,7 @@ def _parse_object(line: str, path: str, number: int) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(
             f"Line {number} of {path!r} must be a JSON object, with a key for each column. "
-            f"Received: {line[:80]}."
+            f"Received: {quoted(line)}."
         )
     return values
 

@@ -14,7 +14,7 @@ import numpy as np
 from keras_bert_tpu.config import InputError
 from keras_bert_tpu.tasks import metrics
 from keras_bert_tpu.tasks.output_files import write_table
-from keras_bert_tpu.tasks.row_files import Row, read_rows, some
+from keras_bert_tpu.tasks.row_files import Row, quoted, read_rows, some
 
 CONTEXT, BEGINNING, ENDING, LABEL = "sent1", "sent2", "ending", "label"
 
@@ -148,6 +148,6 @@ def _label(row: Row, endings: int) -> int:
     if not (value.isascii() and value.isdigit() and int(value) < endings):
         raise InputError(
             f"The label in column {LABEL!r} of {row.place} must be the number of an ending, 0 to "
-            f"{endings - 1}. Received: {value!r}."
+            f"{endings - 1}. Received: {quoted(value)}."
         )
     return int(value)

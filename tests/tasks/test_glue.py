@@ -144,6 +144,9 @@ def test_files_that_are_wrong_are_named(tmp_path):
         glue.read(str(tmp_path), glue.RTE, "dev")
     with pytest.raises(InputError, match="MNLI has the splits .*'dev_matched'.*Received: 'dev'"):
         glue.read(str(tmp_path), glue.MNLI, "dev")
+    write(tmp_path / "RTE", "dev.tsv", "index\tsentence1\tsentence2\tlabel")
+    with pytest.raises(InputError, match="dev.tsv' has no rows; give the whole file of RTE"):
+        glue.read(str(tmp_path), glue.RTE, "dev")
     write(tmp_path / "WNLI", "dev.tsv", "index\tsentence1\tlabel\n0\ta\t1")
     with pytest.raises(InputError, match="no column 'sentence2'; its columns are 'index'"):
         glue.read(str(tmp_path), glue.WNLI, "dev")

@@ -71,9 +71,10 @@ def test_columns_that_are_not_found_are_asked_for(tmp_path):
         ("a,1\nb,\n", {}, "label in column 'label' of line 3 of '.*' is empty"),
         ("a,1\nb,2\n", {"labels": ["0", "1"]}, "line 3 .* one of '0', '1'. Received: '2'"),
         ("a,1\nb,2\nc,yes\n", {}, "numbers and words: '1' in line 2 .*, 'yes' in line 4 of"),
-        ("a,1\nb,2.5\n", {}, "line 3 of .* is the fraction 2.5.*train a regression"),
+        ("a,1\nb,2.5\n", {}, "line 3 of .* is the fraction '2.5'.*train a regression"),
         ("a,1\nb,x\n", {"regression": True}, "line 3 of .* must be a finite number. Received: 'x'"),
         ("a,1\nb,nan\n", {"regression": True}, "must be a finite number. Received: 'nan'"),
+        ("a,1\nb," + "x" * 999 + "\n", {"labels": ["1"]}, "Received: 'x{80}'...; mend it"),
         ("", {}, "has no rows"),
     ],
 )

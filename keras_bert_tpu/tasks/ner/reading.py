@@ -8,7 +8,7 @@ from absl import logging
 from keras_bert_tpu.config import InputError
 from keras_bert_tpu.tasks.ner.schemes import OUTSIDE, Scheme, first_break, scheme_of, split_label
 from keras_bert_tpu.tasks.output_files import write_lines
-from keras_bert_tpu.tasks.row_files import place_of, read_text_lines, some
+from keras_bert_tpu.tasks.row_files import place_of, quoted, read_text_lines, some
 
 _DOCUMENT_START = "-DOCSTART-"
 
@@ -211,7 +211,8 @@ def _check_label(label: str, allowed: Sequence[str], place: str) -> None:
     if allowed:
         if label not in allowed:
             raise InputError(
-                f"The label of {place} must be one of {some(list(allowed))}. Received: {label!r}."
+                f"The label of {place} must be one of {some(list(allowed))}. Received: "
+                f"{quoted(label)}."
             )
         return
     try:

@@ -48,7 +48,7 @@ def split_label(label: str) -> tuple[str, str]:
     if prefix not in _PREFIXES or not hyphen or not kind:
         raise InputError(
             f"A label must be O, or B-, I-, E- or S- and a type, such as B-PER. Received: "
-            f"{label!r}."
+            f"{label[:80]!r}."
         )
     return prefix, kind
 

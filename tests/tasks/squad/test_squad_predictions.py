@@ -2,6 +2,8 @@
 
 import json
 import math
+import pathlib
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from keras_bert_tpu.tasks.squad import Answer, Question
 from keras_bert_tpu.text.tokenizer import BertTokenizer
 from keras_bert_tpu.text.vocabulary import Vocabulary
 
+DATA = pathlib.Path(__file__).parents[4] / "shared" / "data"
 LETTERS = "abcdefghij"
 
 
@@ -148,3 +151,23 @@ def test_logits_that_are_wrong_are_refused(tokenizer):
     broken[1, 3] = np.nan
     with pytest.raises(InputError, match="end logits of row 1 are not all finite"):
         squad.find_answers(logits, broken, features, questions, True)
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="needs the data sets beside the checkout")
+@pytest.mark.parametrize("version", ["v1.1", "v2.0"])
+def test_a_whole_dev_set_is_answered_in_seconds(version):
+    vocabulary = Vocabulary.load(str(DATA / "vocab" / "bert-base-uncased-vocab.txt"))
+    questions = squad.read(str(DATA / "squad" / f"dev-{version}.json.gz"))
+    features = squad.make_features(questions, BertTokenizer(vocabulary))
+    # A model that is nearly sure of where the first answer stands, or that there is none.
+    start, end = np.random.default_rng(0).normal(size=(2, *features.token_ids.shape))
+    rows = np.arange(len(start))
+    start[rows, features.start_position] += 8
+    end[rows, features.end_position] += 8
+    began = time.monotonic()
+    found = squad.find_answers(start, end, features, questions, version == "v2.0")
+    assert time.monotonic() - began < 20
+    scores = squad.score(found.answers(), questions, version == "v2.0")
+    # The rest are windows that hold no answer, and answers within words.
+    assert scores["exact_match"] > 99
+    assert all(found.texts[question.id] in question.context for question in questions)
