@@ -31,6 +31,8 @@ class BertQuestionAnswerer(TaskModel):
         **kwargs: Any,
     ):
         super().__init__(config, 2, "span_classifier", dtype=dtype, name=name, **kwargs)
+        # It has no part in the scores; what is learned of it already goes with the model.
+        self.encoder.pooler.trainable = False
 
     def call(
         self, inputs: Mapping[str, Any], training: bool | None = None, seed: Any = None

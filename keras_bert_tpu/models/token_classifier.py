@@ -33,6 +33,8 @@ class BertTokenClassifier(TaskModel):
     ):
         super().__init__(config, num_classes, "classifier", dtype=dtype, name=name, **kwargs)
         self.num_classes = num_classes
+        # It has no part in the scores; what is learned of it already goes with the model.
+        self.encoder.pooler.trainable = False
 
     def call(
         self, inputs: Mapping[str, Any], training: bool | None = None, seed: Any = None

@@ -86,7 +86,9 @@ def _cross_entropy(logits: tf.Tensor, labels: tf.Tensor, best: tf.Tensor) -> tf.
         top_probability = tf.gather(probabilities, best, batch_dims=last)
 
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            target = tf.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+            # Where the classes are the pieces of a row, their number may be known in a run only.
+            classes = logits.shape[-1] or tf.shape(logits)[-1]
+            target = tf.one_hot(labels, classes, dtype=logits.dtype)
             return (probabilities - target) * upstream[..., None]
 
         return (top_score - tf.math.log(top_probability)) - score, gradient
