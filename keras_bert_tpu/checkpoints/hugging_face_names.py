@@ -6,7 +6,7 @@ bias of layer normalization.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -114,6 +114,11 @@ def to_theirs(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.nda
             key = prefix + key.removeprefix("bert.")
         theirs[key] = _unfold(name, np.asarray(array))
     return theirs
+
+
+def heads_of(arrays: Iterable[str]) -> set[str]:
+    """Returns the first parts of the names of the heads' weights."""
+    return {name.split("/")[0] for name in arrays} - {"encoder"}
 
 
 def _unfold(name: str, array: np.ndarray) -> np.ndarray:

@@ -1,9 +1,10 @@
 """Presets of KerasHub: its BertBackbone, and the heads of BertMaskedLM and BertTextClassifier.
 
 KerasHub computes GELU by tanh and normalizes with an epsilon of 1e-12, and has no settings for
-these; only the head of its BertMaskedLM has 1e-5, where ours takes the one of the encoder, so that
-its scores differ by as much as that matters. Its tokenizer keeps accents even where its vocabulary has none, as those of the uncased
-presets, which Google trained on text without accents; here text is treated as Google does it.
+these; only the head of its BertMaskedLM has 1e-5, where ours takes that of the encoder, so that its
+scores differ by as much as that matters. Its tokenizer keeps accents even where its vocabulary has
+none, as those of the uncased presets, which Google trained on text without accents; here text is
+treated as Google does it.
 """
 
 import posixpath
