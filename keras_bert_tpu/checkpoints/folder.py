@@ -2,13 +2,14 @@
 
 import json
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_bert_tpu.checkpoints.names import POOLER, other_shapes
 from keras_bert_tpu.checkpoints.storage import (
     DamagedFileError,
     assign_arrays,
@@ -18,6 +19,7 @@ from keras_bert_tpu.checkpoints.storage import (
     write_arrays,
     write_atomically,
 )
+from keras_bert_tpu.checkpoints.weights_source import WeightsSource
 from keras_bert_tpu.config import EncoderConfig, InputError
 from keras_bert_tpu.dataclass_yaml import from_dict, to_dict
 from keras_bert_tpu.text.vocabulary import Vocabulary
@@ -34,7 +36,8 @@ class FolderConfig(NamedTuple):
     lower_case: bool
     strip_accents: bool | None
     added_tokens: tuple[str, ...]
-    head: Mapping[str, Any]
+    labels: tuple[str, ...]
+    sequence_length: int
 
 
 def save_folder(
@@ -45,7 +48,8 @@ def save_folder(
     lower_case: bool,
     strip_accents: bool | None = None,
     added_tokens: Sequence[str] = (),
-    head: Mapping[str, Any] | None = None,
+    labels: Sequence[str] = (),
+    sequence_length: int = 0,
 ) -> None:
     """Writes a model folder; config.json comes last.
 
@@ -57,23 +61,66 @@ def save_folder(
         lower_case: bool. As of its BertTokenizer, like the next two.
         strip_accents: bool or None.
         added_tokens: Sequence of str.
-        head: Plain values that a task model is made with beside the encoder's config, and what its
-            outputs mean.
+        labels: Sequence of str. Names of the classes of its head, if it has any.
+        sequence_length: int. Longest rows of a task model; 0 says nothing of it.
     """
+    source = WeightsSource(
+        path=path,
+        arrays=weights_by_name(model),
+        encoder=encoder,
+        vocabulary=vocabulary,
+        description="",
+        model=type(model).__name__,
+        lower_case=lower_case,
+        strip_accents=strip_accents,
+        added_tokens=tuple(added_tokens),
+        labels=tuple(labels),
+        sequence_length=sequence_length,
+    )
+    write_folder(path, source)
+
+
+def write_folder(path: str, source: WeightsSource) -> None:
+    """Writes the weights of a source as a model folder; config.json comes last.
+
+    One that lacks a head of a BertPretrainer is written as a BertEncoder, beside which what there
+    is of heads is kept.
+
+    Args:
+        path: str. Local or gs:// folder.
+        source: WeightsSource. All its arrays are stored.
+
+    Raises:
+        InputError: If it has no vocabulary.
+    """
+    if source.vocabulary is None:
+        raise InputError(f"{source.path} has no vocabulary, which the folder {path} must hold.")
+    model = source.model
+    if model == "BertPretrainer" and not _has_both_heads(source):
+        model = "BertEncoder"
     tf.io.gfile.makedirs(path)
-    vocabulary.save(posixpath.join(path, VOCABULARY))
-    sha256 = write_arrays(posixpath.join(path, WEIGHTS), weights_by_name(model))
+    source.vocabulary.save(posixpath.join(path, VOCABULARY))
+    sha256 = write_arrays(posixpath.join(path, WEIGHTS), source.arrays)
     values = {
         "format_version": FORMAT_VERSION,
-        "model": type(model).__name__,
-        "encoder": to_dict(encoder),
-        "lower_case": lower_case,
-        "strip_accents": strip_accents,
-        "added_tokens": list(added_tokens),
-        "head": dict(head or {}),
+        "model": model,
+        "encoder": to_dict(source.encoder),
+        "lower_case": source.lower_case,
+        "strip_accents": source.strip_accents,
+        "added_tokens": list(source.added_tokens),
+        "labels": list(source.labels),
+        "sequence_length": source.sequence_length,
         "sha256": sha256,
     }
     write_atomically(posixpath.join(path, CONFIG), json.dumps(values, indent=2).encode())
+
+
+def _has_both_heads(source: WeightsSource) -> bool:
+    return all(
+        name in source.arrays
+        for name in other_shapes(source.encoder)
+        if name.startswith((POOLER, "masked_language_model/", "next_sentence/"))
+    )
 
 
 def read_folder_config(path: str) -> FolderConfig:
@@ -90,7 +137,8 @@ def read_folder_config(path: str) -> FolderConfig:
         # Folders written before there were such settings lack them.
         strip_accents=values.get("strip_accents"),
         added_tokens=tuple(values.get("added_tokens", ())),
-        head=values.get("head", {}),
+        labels=tuple(values.get("labels", ())),
+        sequence_length=values.get("sequence_length", 0),
     )
 
 

@@ -1,82 +1,76 @@
-"""Weights from whatever a run left behind: its model, one of its checkpoints, or its folder."""
+"""Weights from whatever holds some: what a run left behind, or a folder of another framework."""
 
 import json
 import os
 import posixpath
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_bert_tpu.checkpoints import folder, run_layout
+from keras_bert_tpu.checkpoints import bert_config, folder, hub, run_layout
+from keras_bert_tpu.checkpoints.google import read_google
+from keras_bert_tpu.checkpoints.hugging_face import is_hugging_face, read_hugging_face
+from keras_bert_tpu.checkpoints.keras_hub import is_preset_folder, is_preset_name, read_keras_hub
+from keras_bert_tpu.checkpoints.model_garden import read_model_garden
 from keras_bert_tpu.checkpoints.storage import (
     DamagedFileError,
-    assign_arrays,
+    list_folder,
     read_arrays,
     read_bytes,
 )
+from keras_bert_tpu.checkpoints.tensorflow_checkpoint import (
+    OBJECT_GRAPH,
+    CheckpointFiles,
+    find_prefix,
+)
+from keras_bert_tpu.checkpoints.weights_source import WeightsSource
 from keras_bert_tpu.config import EncoderConfig, InputError
 from keras_bert_tpu.dataclass_yaml import from_dict
 from keras_bert_tpu.text.vocabulary import Vocabulary
 
 
-class WeightsSource(NamedTuple):
-    """The weights of a BertPretrainer and what is known of them.
-
-    Attributes:
-        path: str. The folder that holds them, which may lie below the one that was asked for.
-        arrays: Mapping of names, those of `storage.weights_by_name`, to arrays.
-        encoder: EncoderConfig. Of the model that they belong to.
-        vocabulary: Vocabulary of that model; None where it is not beside the weights: a run has it
-            in its folder `model` only, which comes at its end.
-        description: str. What was taken and from where, for people.
-    """
-
-    path: str
-    arrays: Mapping[str, np.ndarray]
-    encoder: EncoderConfig
-    vocabulary: Vocabulary | None
-    description: str
-
-    def assign_to(self, model: keras.Model) -> None:
-        """Assigns all weights of a model.
-
-        Args:
-            model: keras.Model, a BertPretrainer of the encoder's config.
-
-        Raises:
-            InputError: If it has not just these weights.
-        """
-        assign_arrays(self.path, model, self.arrays)
-
-
 def read_weights(path: str) -> WeightsSource:
-    """Reads weights, their checksum verified; nothing is taken in place of what is damaged.
+    """Reads weights; nothing is taken in place of what is damaged.
 
     Args:
-        path: str. Local or gs:// folder: a model folder (`run/model`), a checkpoint
-            (`run/checkpoints/step-00001000`, in the folder of its run, which has the encoder's
-            config), a folder of checkpoints or of a run. Of these last two the newest complete
-            checkpoint is taken and, where a run has none left, its `model`. Of a run that keeps
-            averages of its weights they are taken, as they are for its evaluations and its model.
+        path: str. A local or gs:// folder, told by its files:
+
+            - a model folder of this package (`run/model`), a checkpoint
+              (`run/checkpoints/step-00001000`, in the folder of its run, which has the encoder's
+              config), a folder of checkpoints or of a run. Of these last two the newest complete
+              checkpoint is taken and, where a run has none left, its `model`. Of a run that keeps
+              averages of its weights they are taken, as they are for its evaluations and its model.
+              Checksums are verified;
+            - a folder of Hugging Face's (`hugging_face.read_hugging_face`);
+            - a checkpoint of Google's BERT (`google.read_google`);
+            - a checkpoint of the Model Garden (`model_garden.read_model_garden`);
+            - a preset of KerasHub (`keras_hub.read_keras_hub`).
+
+            Or the name of a preset of KerasHub (`bert_tiny_en_uncased`, `kaggle://...`,
+            `hf://...`), or of a model on the Hugging Face hub (`bert-base-uncased`), where there is
+            no folder of that name.
 
     Raises:
-        InputError: If there are no such weights, or they are damaged or of an unknown format.
+        InputError: If there are no such weights, or they are damaged, of an unknown format or of
+            another architecture.
     """
     if not path or not tf.io.gfile.isdir(path):
-        raise InputError(
-            f"There is no folder {path!r} to read weights from; give a model folder, a checkpoint "
-            f"or the folder of a run."
-        )
+        return _from_name(path)
     # A checkpoint is told about by the folders above it.
     path = path.rstrip("/") if "://" in path else os.path.abspath(path)
-    names = {name.rstrip("/") for name in tf.io.gfile.listdir(path)}
+    names = list_folder(path)
     if run_layout.MARKER in names:
         return _from_checkpoint(path)
+    if is_hugging_face(path, names):
+        return read_hugging_face(path)
+    if is_preset_folder(path, names):
+        return read_keras_hub(path)
     if folder.CONFIG in names:
         return _from_model_folder(path)
+    if prefix := find_prefix(path, names):
+        return _from_tensorflow(path, prefix)
     if folder.WEIGHTS in names:
         raise InputError(
             f"{path} has {folder.WEIGHTS} but neither {folder.CONFIG} nor {run_layout.MARKER}, "
@@ -97,17 +91,42 @@ def read_weights(path: str) -> WeightsSource:
         )
     raise InputError(
         f"{path} holds no weights: it is no model folder ({folder.CONFIG}), no checkpoint "
-        f"({run_layout.MARKER}) and no folder of a run ({run_layout.RUN}); give one of these."
+        f"({run_layout.MARKER}; {bert_config.CONFIG} and *.index of Google's) and no folder of a "
+        f"run ({run_layout.RUN}); give one of these."
     )
 
 
+def _from_name(name: str) -> WeightsSource:
+    if name and is_preset_name(name):
+        return read_keras_hub(name)
+    if name and hub.is_hub_name(name):
+        return read_weights(hub.download(name))
+    raise InputError(
+        f"There is no folder {name!r} to read weights from; give a model folder, a checkpoint, "
+        f"the folder of a run, or the name of a model on a hub."
+    )
+
+
+def _from_tensorflow(path: str, prefix: str) -> WeightsSource:
+    if OBJECT_GRAPH in CheckpointFiles(prefix).shapes:
+        return read_model_garden(path, prefix)
+    return read_google(path, prefix)
+
+
 def _from_model_folder(path: str) -> WeightsSource:
+    config = folder.read_folder_config(path)
     return WeightsSource(
         path=path,
         arrays=folder.read_folder_arrays(path),
-        encoder=folder.read_folder_config(path).encoder,
+        encoder=config.encoder,
         vocabulary=Vocabulary.load(posixpath.join(path, folder.VOCABULARY)),
         description=f"the model {path}",
+        model=config.model,
+        lower_case=config.lower_case,
+        strip_accents=config.strip_accents,
+        added_tokens=config.added_tokens,
+        labels=config.labels,
+        sequence_length=config.sequence_length,
     )
 
 
@@ -132,19 +151,25 @@ def _from_checkpoint(path: str) -> WeightsSource:
         raise InputError(
             f"{error}; give another checkpoint, such as an earlier one of the run."
         ) from error
-    model = posixpath.join(run, run_layout.MODEL)
-    vocabulary = None
-    # A run has one vocabulary, so that of its end is also that of each checkpoint.
-    if tf.io.gfile.exists(posixpath.join(model, folder.CONFIG)):
-        vocabulary = Vocabulary.load(posixpath.join(model, folder.VOCABULARY))
-    what = "the averaged weights of the checkpoint" if is_averaged else "the checkpoint"
-    return WeightsSource(
+    source = WeightsSource(
         path=path,
         arrays=arrays,
         encoder=from_dict(EncoderConfig, settings["encoder"], prefix="encoder."),
-        vocabulary=vocabulary,
-        description=f"{what} of step {checkpoint.step}, {path}",
+        vocabulary=None,
+        description="",
     )
+    model = posixpath.join(run, run_layout.MODEL)
+    # A run has one vocabulary, so that of its end is also that of each checkpoint.
+    if tf.io.gfile.exists(posixpath.join(model, folder.CONFIG)):
+        config = folder.read_folder_config(model)
+        source = source._replace(
+            vocabulary=Vocabulary.load(posixpath.join(model, folder.VOCABULARY)),
+            lower_case=config.lower_case,
+            strip_accents=config.strip_accents,
+            added_tokens=config.added_tokens,
+        )
+    what = "the averaged weights of the checkpoint" if is_averaged else "the checkpoint"
+    return source._replace(description=f"{what} of step {checkpoint.step}, {path}")
 
 
 def _settings_of_run(run: str, checkpoint: str) -> Mapping[str, Any]:

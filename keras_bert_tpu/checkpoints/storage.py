@@ -1,6 +1,7 @@
 """Arrays and bytes on local disk or in a bucket: written whole, verified when read."""
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -31,13 +32,22 @@ def copy_arrays(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     }
 
 
-def write_arrays(path: str, variables: Mapping[str, Any]) -> str:
-    """Writes variables, or arrays, as a safetensors file and returns its sha256 in hex."""
+def write_arrays(
+    path: str, variables: Mapping[str, Any], metadata: Mapping[str, str] | None = None
+) -> str:
+    """Writes variables, or arrays, as a safetensors file and returns its sha256 in hex.
+
+    Args:
+        path: str. Local or gs://.
+        variables: Mapping of names to variables or arrays.
+        metadata: Mapping of str to str for the header of the file; None writes none.
+    """
     content = safetensors.numpy.save(
         {
             name: value if isinstance(value, np.ndarray) else keras.ops.convert_to_numpy(value)
             for name, value in variables.items()
-        }
+        },
+        metadata=dict(metadata) if metadata else None,
     )
     write_atomically(path, content)
     return hashlib.sha256(content).hexdigest()
@@ -106,6 +116,30 @@ def read_bytes(path: str) -> bytes:
     """Reads a whole local or gs:// file."""
     with tf.io.gfile.GFile(path, "rb") as file:
         return file.read()
+
+
+def read_json_object(path: str) -> dict[str, Any]:
+    """Reads a local or gs:// file that holds one JSON object.
+
+    Raises:
+        InputError: If there is no such file, it cannot be read or holds something else.
+    """
+    try:
+        values = json.loads(read_bytes(path))
+    except tf.errors.OpError as error:
+        raise InputError(f"{path} cannot be read: {error.message}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON, copy it again: {error}.") from error
+    if not isinstance(values, dict):
+        raise InputError(
+            f"{path} must hold a JSON object. Received: one of type {type(values).__name__}."
+        )
+    return values
+
+
+def list_folder(path: str) -> set[str]:
+    """Returns the names of what stands in a local or gs:// folder."""
+    return {name.rstrip("/") for name in tf.io.gfile.listdir(path)}
 
 
 def write_atomically(path: str, content: bytes) -> None:

@@ -1,16 +1,16 @@
 """Task models in model folders: the whole of them, or a new head on a pre-trained encoder."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from absl import logging
-
-from keras_bert_tpu.checkpoints.folder import read_folder_config, save_folder
+from keras_bert_tpu.checkpoints.folder import save_folder
+from keras_bert_tpu.checkpoints.loading import load_weights
+from keras_bert_tpu.checkpoints.names import ENCODER
 from keras_bert_tpu.checkpoints.source import read_weights
-from keras_bert_tpu.checkpoints.storage import weights_by_name
+from keras_bert_tpu.checkpoints.weights_source import WeightsSource
 from keras_bert_tpu.config import InputError
 from keras_bert_tpu.models.task_model import TaskModel
-from keras_bert_tpu.text.tokenizer import BertTokenizer
 
 Model = TypeVar("Model", bound=TaskModel)
 DEFAULT_LENGTH = 128
@@ -30,57 +30,30 @@ def load(
         InputError: If there are no such weights, or they are of another encoder or head.
     """
     source = read_weights(path)
-    if source.vocabulary is None:
-        raise InputError(
-            f"{source.path} has no vocabulary beside its weights, which is needed for text; give "
-            f"the folder `model` of the finished run."
-        )
-    folder = read_folder_config(source.path)
-    is_same = folder.model == model_class.__name__
-    known = dict(folder.head) if is_same else {}
-    known_labels = tuple(known.pop("labels", ()))
-    known_length = known.pop("sequence_length", None)
-    if labels is None:
-        labels = known_labels
-    if labels and "num_classes" not in head:
-        head = {**head, "num_classes": len(labels)}
-    settings = {**known, **head}
-    if is_same and any(known.get(name) != value for name, value in settings.items()):
-        raise InputError(
-            f"{path} has a head with {known}, and {dict(head)} is asked for; leave that out, or "
-            f"give a pre-trained model without a head."
-        )
-    if is_same and known_labels and tuple(labels) != known_labels:
-        raise InputError(
-            f"{path} has the labels {list(known_labels)}. Received: {list(labels)}; leave them "
-            f"out, or give a pre-trained model without a head."
-        )
-    model = model_class(source.encoder, dtype=dtype, **settings)
-    _check_labels(model, labels)
-    missing = []
-    for name, variable in weights_by_name(model).items():
-        array = source.arrays.get(name)
-        if array is not None and array.shape == tuple(variable.shape):
-            variable.assign(array)
-        elif name.startswith("encoder/"):
-            received = "is not there" if array is None else f"has shape {array.shape}"
-            raise InputError(f"{source.path}: {name} {received}; the encoder is not whole.")
-        else:
-            missing.append(name)
-    if missing:
-        logging.info("%s begin at random.", ", ".join(missing))
-    model.tokenizer = BertTokenizer(
-        source.vocabulary, folder.lower_case, folder.strip_accents, folder.added_tokens
-    )
-    model.labels = tuple(labels)
-    length = sequence_length or known_length or DEFAULT_LENGTH
-    positions = model.config.max_positions
-    if sequence_length and sequence_length > positions:
-        raise InputError(
-            f"sequence_length={sequence_length} is longer than the {positions} positions of "
-            f"{path}; shorten it."
-        )
-    model.sequence_length = min(length, positions)
+    is_same = source.model == model_class.__name__
+    if not is_same:
+        # The head of another task may have the names of this one's.
+        encoder = {n: array for n, array in source.arrays.items() if n.startswith(ENCODER)}
+        source = source._replace(arrays=encoder, labels=(), sequence_length=0)
+    labels = source.labels if labels is None else tuple(labels)
+    _check_labels(path, source.labels, labels)
+    model = model_class(source.encoder, dtype=dtype, **_head(source, labels, head))
+    model.tokenizer = source.tokenizer()
+    model.labels = labels
+    model.sequence_length = _length(path, source, sequence_length)
+    if is_same:
+        load_weights(model, source)
+    else:
+        with warnings.catch_warnings():
+            # That the head begins at random is what was asked for.
+            warnings.simplefilter("ignore")
+            report = load_weights(model, source)
+        lacking = [name for name in report.random if name.startswith(ENCODER)]
+        if lacking and model.encoder.pooler.trainable:
+            warnings.warn(
+                f"{source.description} has no {', '.join(lacking)}: they begin at random.",
+                stacklevel=3,
+            )
     return model
 
 
@@ -100,7 +73,6 @@ def save(path: str, model: TaskModel) -> None:
             f"This {type(model).__name__} has no tokenizer to save it with; make it by "
             f"from_pretrained, or set its tokenizer."
         )
-    head = {**model.head_config(), "labels": list(model.labels)}
     save_folder(
         path,
         model,
@@ -109,13 +81,45 @@ def save(path: str, model: TaskModel) -> None:
         tokenizer.lower_case,
         tokenizer.strip_accents,
         tokenizer.added_tokens,
-        {**head, "sequence_length": model.sequence_length},
+        model.labels,
+        model.sequence_length,
     )
 
 
-def _check_labels(model: TaskModel, labels: Sequence[str]) -> None:
-    number = model.head_config().get("num_classes", len(labels))
-    if labels and number != len(labels):
+def _head(source: WeightsSource, labels: Sequence[str], head: Mapping[str, Any]) -> dict[str, Any]:
+    """What the model is made with beside the config: as asked for, or else as its weights are."""
+    head = dict(head)
+    kernel = source.arrays.get("classifier/kernel")
+    known = None if kernel is None else kernel.shape[-1]
+    if labels:
+        number = head.setdefault("num_classes", len(labels))
+        if number != len(labels):
+            raise InputError(
+                f"There must be a label for each of num_classes={number}. Received: {list(labels)}."
+            )
+    elif known is not None and source.model in ("BertTextClassifier", "BertTokenClassifier"):
+        head.setdefault("num_classes", known)
+    if known is not None and head.get("num_classes", known) != known:
         raise InputError(
-            f"There must be a label for each of num_classes={number}. Received: {list(labels)}."
+            f"{source.path} has a head of {known} classes, and num_classes={head['num_classes']} "
+            f"is asked for; leave that out, or give a pre-trained model without a head."
         )
+    return head
+
+
+def _check_labels(path: str, known: Sequence[str], labels: Sequence[str]) -> None:
+    if known and tuple(labels) != tuple(known):
+        raise InputError(
+            f"{path} has the labels {list(known)}. Received: {list(labels)}; leave them out, or "
+            f"give a pre-trained model without a head."
+        )
+
+
+def _length(path: str, source: WeightsSource, asked: int | None) -> int:
+    positions = source.encoder.max_positions
+    if asked and asked > positions:
+        raise InputError(
+            f"sequence_length={asked} is longer than the {positions} positions of {path}; shorten "
+            f"it."
+        )
+    return min(asked or source.sequence_length or DEFAULT_LENGTH, positions)

@@ -91,3 +91,27 @@ class BertEncoder(Configured, keras.Model):
     def token_embeddings(self) -> Any:
         """The table [vocabulary, hidden] that the masked language model head shares."""
         return self.embeddings.token_embedding.embeddings
+
+    @classmethod
+    def from_pretrained(cls, path: str, dtype: Any = None) -> "BertEncoder":
+        """Builds the encoder of a folder or name, with its weights; heads are left out.
+
+        Weights of other frameworks may lack the pooler: it then begins at random, and a warning
+        says so.
+
+        Args:
+            path: str. What `checkpoints.source.read_weights` reads: a model folder, a run or one of
+                its checkpoints, a folder of another framework, or the name of a model on a hub.
+            dtype: Keras dtype policy, for example "mixed_bfloat16".
+
+        Raises:
+            InputError: If there are no such weights, or the folder is not whole.
+        """
+        # Storage is TensorFlow's business; the model itself builds with any backend.
+        from keras_bert_tpu.checkpoints.loading import load_weights
+        from keras_bert_tpu.checkpoints.source import read_weights
+
+        source = read_weights(path)
+        encoder = cls(source.encoder, dtype=dtype)
+        load_weights(encoder, source)
+        return encoder

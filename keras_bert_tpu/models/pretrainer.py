@@ -67,20 +67,27 @@ class BertPretrainer(Configured, keras.Model):
 
     @classmethod
     def from_pretrained(cls, path: str, dtype: Any = None) -> "BertPretrainer":
-        """Loads a model folder that `save_pretrained` or a pre-training run wrote.
+        """Builds the model of a folder or name, with its weights.
+
+        Where there are weights of the encoder but not of a head, as in many folders of other
+        frameworks, it begins at random, and a warning says so.
 
         Args:
-            path: str. Local or gs:// folder.
+            path: str. What `checkpoints.source.read_weights` reads: a model folder that
+                `save_pretrained` or a pre-training run wrote, a run or one of its checkpoints, a
+                folder of another framework, or the name of a model on a hub.
             dtype: Keras dtype policy, for example "mixed_bfloat16".
 
         Raises:
-            InputError: If the folder is not whole or holds another model.
+            InputError: If there are no such weights, or the folder is not whole.
         """
         # Storage is TensorFlow's business; the model itself builds with any backend.
-        from keras_bert_tpu.checkpoints import folder
+        from keras_bert_tpu.checkpoints.loading import load_weights
+        from keras_bert_tpu.checkpoints.source import read_weights
 
-        model = cls(folder.read_folder_config(path).encoder, dtype=dtype)
-        folder.load_folder_weights(path, model)
+        source = read_weights(path)
+        model = cls(source.encoder, dtype=dtype)
+        load_weights(model, source)
         return model
 
     def save_pretrained(

@@ -6,12 +6,12 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from keras_bert_tpu.checkpoints.folder import VOCABULARY, read_folder_config
+from keras_bert_tpu.checkpoints.loading import load_weights
+from keras_bert_tpu.checkpoints.source import read_weights
 from keras_bert_tpu.config import InputError
 from keras_bert_tpu.models.pretrainer import BertPretrainer
 from keras_bert_tpu.text.rows import join_rows
 from keras_bert_tpu.text.tokenizer import BertTokenizer
-from keras_bert_tpu.text.vocabulary import Vocabulary
 
 
 class Guess(NamedTuple):
@@ -46,22 +46,19 @@ class FillMask:
 
     @classmethod
     def from_pretrained(cls, path: str, sequence_length: int = 128) -> "FillMask":
-        """Loads model and tokenizer from a model folder.
+        """Loads model and tokenizer.
 
         Args:
-            path: str. Local or gs:// folder that a pre-training run wrote.
+            path: str. What `BertPretrainer.from_pretrained` reads, with a vocabulary.
             sequence_length: int. Length of the rows.
 
         Raises:
             InputError: If the folder is not whole.
         """
-        model = BertPretrainer.from_pretrained(path)
-        vocabulary = Vocabulary.load(f"{path}/{VOCABULARY}")
-        config = read_folder_config(path)
-        tokenizer = BertTokenizer(
-            vocabulary, config.lower_case, config.strip_accents, config.added_tokens
-        )
-        return cls(model, tokenizer, sequence_length)
+        source = read_weights(path)
+        model = BertPretrainer(source.encoder)
+        load_weights(model, source)
+        return cls(model, source.tokenizer(), sequence_length)
 
     def __call__(self, texts: Sequence[str], top_k: int = 5) -> list[list[list[Guess]]]:
         """Guesses each masked place of each text.

@@ -83,7 +83,7 @@ def test_model_folder_that_was_cut_short_is_refused_in_a_sentence(tmp_path, voca
 
 
 def test_folder_without_config_is_refused_in_a_sentence(tmp_path):
-    with pytest.raises(InputError, match="is not a model folder"):
+    with pytest.raises(InputError, match="it is no model folder"):
         BertPretrainer.from_pretrained(str(tmp_path))
 
 

@@ -1,0 +1,53 @@
+"""Models of the Hugging Face hub by name, such as bert-base-uncased, downloaded once and kept."""
+
+import re
+
+from keras_bert_tpu.config import InputError
+
+# What a model's folder needs to be read; weights in other forms stay there.
+_FILES = (
+    "config.json",
+    "*.safetensors",
+    "model.safetensors.index.json",
+    "vocab.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "added_tokens.json",
+)
+
+
+def is_hub_name(path: str) -> bool:
+    """Whether a path may be the name of a model on the hub: NAME or OWNER/NAME."""
+    word = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+    return re.fullmatch(rf"{word}(/{word})?", path) is not None
+
+
+def download(name: str) -> str:
+    """Downloads a model, or finds it in the cache of huggingface_hub.
+
+    Args:
+        name: str. NAME or OWNER/NAME.
+
+    Returns:
+        str. The local folder.
+
+    Raises:
+        InputError: If huggingface_hub is not installed, or the model cannot be had.
+    """
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise InputError(
+            f"There is no folder {name!r} to read weights from; to take it as the name of a model "
+            f"on the Hugging Face hub, run pip install 'keras_bert_tpu[hub]'."
+        ) from error
+    try:
+        return snapshot_download(name, allow_patterns=list(_FILES))
+    # No network, no such model, no permission, a full disk: each client raises its own.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"There is no folder {name!r} to read weights from, and the Hugging Face hub cannot "
+            f"give a model of that name ({type(error).__name__}: {reason}); check the name, the "
+            f"network and, for a private model, HF_TOKEN."
+        ) from error
