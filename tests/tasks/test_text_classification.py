@@ -194,7 +194,7 @@ def test_head_of_a_folder_is_not_replaced_in_silence(tmp_path, trained):
     model.save_pretrained(str(tmp_path))
     with pytest.raises(InputError, match="has the labels .* Received: .*'other'"):
         BertTextClassifier.from_pretrained(str(tmp_path), labels=["novel", "other"])
-    with pytest.raises(InputError, match="has a head of 2 classes, and num_classes=3"):
+    with pytest.raises(InputError, match="a label for each of num_classes=3"):
         BertTextClassifier.from_pretrained(str(tmp_path), num_classes=3)
 
 
