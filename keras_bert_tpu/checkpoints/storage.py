@@ -152,6 +152,7 @@ def write_atomically(path: str, content: bytes) -> None:
     with tf.io.gfile.GFile(temporary, "wb") as file:
         file.write(content)
     if temporary != path:
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        if "://" not in path:
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
         tf.io.gfile.rename(temporary, path, overwrite=True)
