@@ -38,6 +38,7 @@ class FolderConfig(NamedTuple):
     added_tokens: tuple[str, ...]
     labels: tuple[str, ...]
     sequence_length: int
+    multi_label: bool
 
 
 def save_folder(
@@ -50,6 +51,7 @@ def save_folder(
     added_tokens: Sequence[str] = (),
     labels: Sequence[str] = (),
     sequence_length: int = 0,
+    multi_label: bool = False,
 ) -> None:
     """Writes a model folder; config.json comes last.
 
@@ -63,6 +65,7 @@ def save_folder(
         added_tokens: Sequence of str.
         labels: Sequence of str. Names of the classes of its head, if it has any.
         sequence_length: int. Longest rows of a task model; 0 says nothing of it.
+        multi_label: bool. Whether a text may have several of the labels.
     """
     source = WeightsSource(
         path=path,
@@ -76,6 +79,7 @@ def save_folder(
         added_tokens=tuple(added_tokens),
         labels=tuple(labels),
         sequence_length=sequence_length,
+        multi_label=multi_label,
     )
     write_folder(path, source)
 
@@ -110,6 +114,7 @@ def write_folder(path: str, source: WeightsSource) -> None:
         "added_tokens": list(source.added_tokens),
         "labels": list(source.labels),
         "sequence_length": source.sequence_length,
+        "multi_label": source.multi_label,
         "sha256": sha256,
     }
     write_atomically(posixpath.join(path, CONFIG), json.dumps(values, indent=2).encode())
@@ -139,6 +144,7 @@ def read_folder_config(path: str) -> FolderConfig:
         added_tokens=tuple(values.get("added_tokens", ())),
         labels=tuple(values.get("labels", ())),
         sequence_length=values.get("sequence_length", 0),
+        multi_label=values.get("multi_label", False),
     )
 
 

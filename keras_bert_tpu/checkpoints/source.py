@@ -127,6 +127,7 @@ def _from_model_folder(path: str) -> WeightsSource:
         added_tokens=config.added_tokens,
         labels=config.labels,
         sequence_length=config.sequence_length,
+        multi_label=config.multi_label,
     )
 
 

@@ -34,12 +34,13 @@ def load(
     if not is_same:
         # The head of another task may have the names of this one's.
         encoder = {n: array for n, array in source.arrays.items() if n.startswith(ENCODER)}
-        source = source._replace(arrays=encoder, labels=(), sequence_length=0)
+        source = source._replace(arrays=encoder, labels=(), sequence_length=0, multi_label=False)
     labels = source.labels if labels is None else tuple(labels)
     _check_labels(path, source.labels, labels)
     model = model_class(source.encoder, dtype=dtype, **_head(source, labels, head))
     model.tokenizer = source.tokenizer()
     model.labels = labels
+    model.multi_label = source.multi_label
     model.sequence_length = _length(path, source, sequence_length)
     if is_same:
         load_weights(model, source)
@@ -83,6 +84,7 @@ def save(path: str, model: TaskModel) -> None:
         tokenizer.added_tokens,
         model.labels,
         model.sequence_length,
+        model.multi_label,
     )
 
 

@@ -30,6 +30,7 @@ class WeightsSource(NamedTuple):
         added_tokens: tuple of str.
         labels: tuple of str. Names of the classes of a classification head; () if none are known.
         sequence_length: int. Longest rows of a task model; 0 if it is not known.
+        multi_label: bool. Whether a text may have several of the labels.
     """
 
     path: str
@@ -44,6 +45,7 @@ class WeightsSource(NamedTuple):
     added_tokens: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     sequence_length: int = 0
+    multi_label: bool = False
 
     def assign_to(self, model: keras.Model) -> None:
         """Assigns all weights of a model.

@@ -53,6 +53,7 @@ class TaskModel(Configured, keras.Model):
         # What makes rows of raw text, and says what the scores mean; `from_pretrained` sets them.
         self.tokenizer: Any = None
         self.labels: tuple[str, ...] = ()
+        self.multi_label = False
         self.sequence_length = config.max_positions
         self.build()
 

@@ -53,8 +53,8 @@ class MultipleChoice(Task):
 
     def encode(self, model: BertMultipleChoice) -> EncodedTask:
         """Makes a row of each choice."""
-        training, trimmed = _arrays(self.training, model)
-        held_out, _ = _arrays(self.development, model)
+        training, trimmed = arrays_of(self.training, model)
+        held_out, _ = arrays_of(self.development, model)
         remarks = [
             f"{trimmed:,} choices to train on are longer than {model.sequence_length} pieces, and "
             f"trimmed."
@@ -73,18 +73,37 @@ class MultipleChoice(Task):
         return EncodedTask(training, evaluate, write_outputs, remarks if trimmed else ())
 
 
-def _arrays(
+def arrays_of(
     examples: Sequence[swag.ChoiceExample], model: BertMultipleChoice
 ) -> tuple[TaskArrays, int]:
+    """Encodes examples of as many choices each, all with labels or all without.
+
+    Args:
+        examples: Sequence of ChoiceExample, at least one.
+        model: BertMultipleChoice with a tokenizer.
+
+    Returns:
+        TaskArrays, and how many choices were trimmed.
+
+    Raises:
+        InputError: If the numbers of choices differ.
+    """
+    number = len(examples[0].choices)
+    for example in examples:
+        if len(example.choices) != number:
+            raise InputError(
+                f"Example {example.id} has {len(example.choices)} choices and example "
+                f"{examples[0].id} {number}; all need as many."
+            )
     pairs = [
         TextExample(example.id, (example.context, choice), None)
         for example in examples
         for choice in example.choices
     ]
     rows, trimmed = text_rows.encode(pairs, model.tokenizer, model.sequence_length)
-    shape = (len(examples), len(examples[0].choices), model.sequence_length)
-    labels = {
-        "label": np.array([example.label for example in examples], "int32"),
-        "label_weights": np.ones(len(examples), "float32"),
-    }
+    shape = (len(examples), number, model.sequence_length)
+    labels = {}
+    if examples[0].label is not None:
+        labels["label"] = np.array([example.label for example in examples], "int32")
+        labels["label_weights"] = np.ones(len(examples), "float32")
     return TaskArrays({name: row.reshape(shape) for name, row in rows.items()}, labels), trimmed

@@ -66,7 +66,7 @@ class NamedEntities(Task):
             return ner.make_features(sentences, model.tokenizer, self.labels, model.sequence_length)
 
         training, development = features_of(self.training), features_of(self.development)
-        held_out = _arrays(development)
+        held_out = arrays_of(development)
 
         def predict(predictor: Predictor) -> list[list[str]]:
             ids = predictor(held_out).argmax(axis=-1)
@@ -81,10 +81,13 @@ class NamedEntities(Task):
 
         windowed = len(training.token_ids) - len(self.training)
         remarks = [f"{windowed:,} rows are further windows of sentences that are too long."]
-        return EncodedTask(_arrays(training), evaluate, write_outputs, remarks if windowed else ())
+        return EncodedTask(
+            arrays_of(training), evaluate, write_outputs, remarks if windowed else ()
+        )
 
 
-def _arrays(features: ner.NerFeatures) -> TaskArrays:
+def arrays_of(features: ner.NerFeatures) -> TaskArrays:
+    """Returns the rows of sentences; without labels, those have no weight."""
     tokens: dict[str, np.ndarray] = {
         "token_ids": features.token_ids,
         "segment_ids": features.segment_ids,

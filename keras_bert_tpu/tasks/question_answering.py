@@ -41,7 +41,7 @@ class QuestionAnswering(Task):
             squad.make_features(part, model.tokenizer, model.sequence_length)
             for part in (self.training, self.development)
         )
-        held_out = _arrays(development)
+        held_out = arrays_of(development)
         misplaced = len(squad.misplaced_answers(list(self.training)))
         remarks = [
             f"{len(self.training):,} questions are {len(training.token_ids):,} rows, the "
@@ -70,10 +70,11 @@ class QuestionAnswering(Task):
                 threshold = squad.best_threshold(found.texts, self.development, found.null_odds)
             squad.write_predictions(folder, found, threshold)
 
-        return EncodedTask(_arrays(training, for_training=True), evaluate, write_outputs, remarks)
+        return EncodedTask(arrays_of(training, for_training=True), evaluate, write_outputs, remarks)
 
 
-def _arrays(features: squad.SquadFeatures, for_training: bool = False) -> TaskArrays:
+def arrays_of(features: squad.SquadFeatures, for_training: bool = False) -> TaskArrays:
+    """Returns the rows of questions; for training, those whose answer is where it should be."""
     rows = features.trainable if for_training else slice(None)
     tokens = {
         name: getattr(features, name)[rows] for name in ("token_ids", "segment_ids", "padding_mask")

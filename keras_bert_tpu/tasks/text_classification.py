@@ -62,6 +62,7 @@ class TextClassification(Task):
         is_balanced = config.class_weights == "balanced"
         if is_balanced and (self.has_several or not self.labels):
             raise InputError("class_weights=balanced needs one class for each text.")
+        model.multi_label = self.has_several
         if not self.labels:
             return RegressionStep(model, config.clip_norm, config.seed)
         if self.has_several:
@@ -83,7 +84,7 @@ class TextClassification(Task):
         def evaluate(predictor: Predictor) -> dict[str, float]:
             metrics: dict[str, float] = {}
             for split, arrays in development.items():
-                predictions = self.decide(predictor(arrays)).tolist()
+                predictions = decide(model, predictor(arrays)).tolist()
                 metrics |= self.judge(split, predictions, self.development[split])
             return metrics
 
@@ -96,14 +97,8 @@ class TextClassification(Task):
         """Writes how often which class of the first split was taken for which."""
         if self.labels and not self.has_several:
             examples = next(iter(self.development.values()))
-            predictions = self.decide(predictor(self.arrays(model, examples)[0]))
+            predictions = decide(model, predictor(self.arrays(model, examples)[0]))
             write_confusion(folder, predictions, label_ids(examples, self.labels), self.labels)
-
-    def decide(self, scores: np.ndarray) -> np.ndarray:
-        """Turns scores [examples, classes] into ids, 0 or 1 for each class, or numbers."""
-        if not self.labels:
-            return scores[:, 0]
-        return (scores > 0).astype("int32") if self.has_several else scores.argmax(axis=1)
 
     def arrays(
         self, model: BertTextClassifier, examples: Sequence[TextExample]
@@ -170,11 +165,18 @@ class GlueClassification(TextClassification):
         super().write_outputs(folder, model, predictor)
         for split, examples in self.tests.items():
             unlabelled = [example._replace(label=None) for example in examples]
-            predictions = self.decide(predictor(self.arrays(model, unlabelled)[0])).tolist()
+            predictions = decide(model, predictor(self.arrays(model, unlabelled)[0])).tolist()
             path = glue.write_predictions(
                 posixpath.join(folder, SUBMISSION), predictions, examples, self.glue_task, split
             )
             print(f"The predictions for {split} are in {path}.")
+
+
+def decide(model: BertTextClassifier, scores: np.ndarray) -> np.ndarray:
+    """Turns scores [examples, classes] into ids, 0 or 1 for each class, or numbers."""
+    if model.num_classes == 1:
+        return scores[:, 0]
+    return (scores > 0).astype("int32") if model.multi_label else scores.argmax(axis=1)
 
 
 def table_classification(

@@ -5,7 +5,7 @@ import yaml
 
 from programs import run_program
 
-PROGRAMS = ["vocab", "prepare", "index", "pretrain", "finetune", "convert", "demo"]
+PROGRAMS = ["vocab", "prepare", "index", "pretrain", "finetune", "predict", "convert", "demo"]
 
 
 def assert_one_sentence(done, name, *parts):
@@ -26,7 +26,7 @@ def test_help_shows_a_command_and_every_flag_and_starts_nothing(name):
     assert "tensorflow" not in done.stderr.lower(), "help must not wait for TensorFlow"
 
 
-@pytest.mark.parametrize("name", ["prepare", "pretrain", "finetune", "convert", "demo"])
+@pytest.mark.parametrize("name", ["prepare", "pretrain", "finetune", "predict", "convert", "demo"])
 def test_missing_flags_are_named(name):
     assert_one_sentence(run_program(name), name, "--output", "must be given", f"kbt-{name} --help")
 
