@@ -2,7 +2,7 @@
 
 import json
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -135,6 +135,7 @@ def read_folder_config(path: str) -> FolderConfig:
         InputError: If it is missing, is not JSON or has an unknown format version.
     """
     values = _read_config(path)
+    _check_config(posixpath.join(path, CONFIG), values)
     return FolderConfig(
         model=values["model"],
         encoder=from_dict(EncoderConfig, values["encoder"], prefix="encoder."),
@@ -164,9 +165,32 @@ def read_folder_arrays(path: str) -> dict[str, np.ndarray]:
         InputError: If the file is damaged.
     """
     try:
-        return read_arrays(posixpath.join(path, WEIGHTS), _read_config(path)["sha256"])
+        return read_arrays(posixpath.join(path, WEIGHTS), _read_config(path).get("sha256", ""))
     except DamagedFileError as error:
         raise InputError(f"{error}; the model folder must be copied or written again.") from error
+
+
+def _check_config(file: str, values: Mapping[str, Any]) -> None:
+    for key, expected, default in (
+        ("model", str, None),
+        ("encoder", dict, None),
+        ("lower_case", bool, None),
+        ("strip_accents", bool | None, None),
+        ("added_tokens", list, []),
+        ("labels", list, []),
+        ("sequence_length", int, 0),
+        ("multi_label", bool, False),
+        ("sha256", str, None),
+    ):
+        value = values.get(key, default)
+        is_wrong = not isinstance(value, expected)
+        if isinstance(value, list):
+            is_wrong |= not all(isinstance(entry, str) for entry in value)
+        if is_wrong:
+            raise InputError(
+                f"{file}: {key} must be what save_pretrained writes. Received: {value!r}; copy the "
+                f"file again."
+            )
 
 
 def _read_config(path: str) -> dict[str, Any]:
@@ -180,6 +204,8 @@ def _read_config(path: str) -> dict[str, Any]:
         ) from error
     except ValueError as error:
         raise InputError(f"{file} is not valid JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{file} must hold a JSON object; copy the file again.")
     if values.get("format_version") != FORMAT_VERSION:
         raise InputError(
             f"{file} has format version {values.get('format_version')}, this version reads "

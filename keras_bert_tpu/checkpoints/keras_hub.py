@@ -7,6 +7,7 @@ none, as those of the uncased presets, which Google trained on text without acce
 treated as Google does it.
 """
 
+import math
 import posixpath
 import re
 import tempfile
@@ -16,17 +17,20 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_bert_tpu.checkpoints import bert_config
 from keras_bert_tpu.checkpoints.names import (
+    ENCODER,
     TOKEN_TABLE,
     arrange,
     check_vocabulary,
     layer_shapes,
     other_shapes,
+    shapes_with_layers,
 )
 from keras_bert_tpu.checkpoints.storage import list_folder, read_json_object
 from keras_bert_tpu.checkpoints.weights_source import WeightsSource
@@ -166,13 +170,15 @@ def _read_folder(hub: ModuleType, path: str, folder: str) -> WeightsSource:
     if weights is None:
         raise InputError(f"{path} has a {CONFIG} and no {_WEIGHTS[0]}; copy its weights, too.")
     _check_size(path, folder, encoder)
+    _check_numbers(path, posixpath.join(folder, weights), encoder)
     model = _backbone(hub, encoder)
     try:
         model.load_weights(posixpath.join(folder, weights))
         if TASK in files and TASK_WEIGHTS in files:
             model = _task(hub, path, read_json_object(posixpath.join(folder, TASK)), model)
             model.load_task_weights(posixpath.join(folder, TASK_WEIGHTS))
-    except (OSError, ValueError, KeyError) as error:
+    # h5py raises what its C library gives it.
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(
             f"The weights of {path} cannot be read, copy them again: {_one_line(error)}"
         ) from error
@@ -300,6 +306,34 @@ def _check_size(path: str, folder: str, encoder: EncoderConfig) -> None:
         raise InputError(
             f"{path} has {has} bytes of weights, too few for the model of its {CONFIG}; one of the "
             f"two is damaged or of another model."
+        )
+
+
+def _check_numbers(path: str, file: str, encoder: EncoderConfig) -> None:
+    """Checks that a file has just as many numbers as the config asks for.
+
+    Keras leaves what it does not find at random, and what is too much alone, in silence.
+    """
+    shapes = shapes_with_layers(encoder, range(encoder.num_layers))
+    expected = sum(math.prod(shapes[name]) for name in shapes if name.startswith(ENCODER))
+    found = 0
+
+    def count(name: str, entry: h5py.Group | h5py.Dataset) -> None:
+        nonlocal found
+        if isinstance(entry, h5py.Dataset) and entry.dtype.kind == "f":
+            found += entry.size
+
+    try:
+        with h5py.File(file) as weights:
+            weights.visititems(count)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(
+            f"The weights of {path} cannot be read, copy them again: {_one_line(error)}"
+        ) from error
+    if found != expected:
+        raise InputError(
+            f"{path} has {found:,} numbers in its weights, and its {CONFIG} asks for {expected:,}; "
+            f"one of the two is damaged or of another model."
         )
 
 

@@ -214,3 +214,26 @@ def test_weights_of_another_model_are_refused(finished):
     config = from_dict(type(CONFIG.encoder), {"preset": "tiny", "vocab_size": 7})
     with pytest.raises(InputError, match="it is of another model"):
         read_weights(str(finished)).assign_to(BertPretrainer(config))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": None}, "model must be what save_pretrained writes. Received: None"),
+        ({"encoder": []}, "encoder must be what"),
+        ({"lower_case": "yes"}, "lower_case must be what"),
+        ({"added_tokens": [3]}, r"added_tokens must be what .*Received: \[3\]"),
+        ({"labels": "a"}, "labels must be what"),
+        ({"sequence_length": "long"}, "sequence_length must be what"),
+        ({"sha256": None}, "sha256 must be what"),
+        ({"encoder": {"layers": 3}}, "no config key encoder.layers"),
+    ],
+)
+def test_model_folder_with_a_damaged_config_is_told(run, changes, message):
+    file = run / "model" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    with pytest.raises(InputError, match=message):
+        read_weights(str(run / "model"))
+    file.write_text("[]")
+    with pytest.raises(InputError, match="must hold a JSON object"):
+        read_weights(str(run / "model"))
