@@ -125,9 +125,7 @@ def encoder() -> None:
     inputs = batch()
     del inputs["masked_lm_positions"]
     sequence_output, pooled_output = model(inputs)
-    np.savez(
-        HERE / "encoder.npz", sequence_output=sequence_output, pooled_output=pooled_output
-    )
+    np.savez(HERE / "encoder.npz", sequence_output=sequence_output, pooled_output=pooled_output)
 
 
 if __name__ == "__main__":
