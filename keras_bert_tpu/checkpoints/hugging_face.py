@@ -315,13 +315,7 @@ def _their_config(source: WeightsSource, architecture: str) -> dict[str, Any]:
     for ours, theirs in _SETTINGS.items():
         value = getattr(source.encoder, ours)
         values[theirs] = of_theirs[value] if ours == "hidden_activation" else value
-    values |= {
-        "pad_token_id": source.vocabulary.pad_id,
-        "position_embedding_type": "absolute",
-        "tie_word_embeddings": True,
-        "use_cache": True,
-        "dtype": "float32",
-    }
+    values["pad_token_id"] = source.vocabulary.pad_id
     if architecture in ("BertForSequenceClassification", "BertForTokenClassification"):
         count = len(source.arrays["classifier/bias"])
         labels: Sequence[str] = source.labels or _default_labels(count)

@@ -1,4 +1,4 @@
-"""What the golden checkpoints of all frameworks share: sizes, pieces, batch and random weights."""
+"""What golden checkpoints of all frameworks share: sizes, pieces, a batch and random weights."""
 
 import string
 

@@ -64,6 +64,9 @@ MODELS = {
 def build(name: str) -> transformers.PreTrainedModel:
     """A model in eval mode whose every parameter is random and wide."""
     kind, settings = MODELS[name]
+    labels = settings.get("id2label")
+    if labels is not None:
+        settings = {**settings, "label2id": {label: index for index, label in labels.items()}}
     config = transformers.BertConfig(**{**SIZES, **settings}, attn_implementation="eager")
     model = kind(config).eval()
     random = np.random.default_rng(len(name))
