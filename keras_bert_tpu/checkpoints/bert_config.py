@@ -24,6 +24,15 @@ from keras_bert_tpu.text.vocabulary import Vocabulary
 
 CONFIG, VOCABULARY, SETTINGS = "bert_config.json", "vocab.txt", "kbt_settings.json"
 SETTINGS_VERSION = 1
+_SIZES = (
+    "vocab_size",
+    "num_layers",
+    "hidden_size",
+    "num_heads",
+    "intermediate_size",
+    "max_positions",
+    "type_vocab_size",
+)
 
 _KEYS = {
     "vocab_size": "vocab_size",
@@ -142,8 +151,15 @@ def read_settings(
             f"{SETTINGS_VERSION}; use the version of keras_bert_tpu that wrote it, or remove it."
         )
     try:
+        own = from_dict(EncoderConfig, values["encoder"], prefix="encoder.")
+        for name in _SIZES:  # Those of the weights, which the format's own config has.
+            if getattr(own, name) != getattr(encoder, name):
+                raise InputError(
+                    f"{file} has {name}={getattr(own, name)}, and the weights beside it have "
+                    f"{getattr(encoder, name)}; copy both again, or remove {SETTINGS}."
+                )
         return Settings(
-            from_dict(EncoderConfig, values["encoder"], prefix="encoder."),
+            own,
             bool(values["lower_case"]),
             values["strip_accents"],
             tuple(values["added_tokens"]),
