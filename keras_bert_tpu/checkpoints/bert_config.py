@@ -34,7 +34,8 @@ _SIZES = (
     "type_vocab_size",
 )
 
-_KEYS = {
+# Our settings, by the names they have in bert_config.json, which Hugging Face took over.
+KEYS = {
     "vocab_size": "vocab_size",
     "num_layers": "num_hidden_layers",
     "hidden_size": "hidden_size",
@@ -68,7 +69,7 @@ def read_bert_config(path: str) -> EncoderConfig:
         InputError: If it is damaged or of another model.
     """
     file = posixpath.join(path, CONFIG)
-    return encoder_of(file, read_json_object(file), _KEYS)
+    return encoder_of(file, read_json_object(file), KEYS)
 
 
 def encoder_of(file: str, values: Mapping[str, Any], keys: Mapping[str, str]) -> EncoderConfig:
@@ -106,7 +107,7 @@ def encoder_of(file: str, values: Mapping[str, Any], keys: Mapping[str, str]) ->
 
 def write_bert_config(path: str, encoder: EncoderConfig) -> None:
     """Writes bert_config.json into a folder; an exact GELU is written as Google's, by tanh."""
-    values = {key: getattr(encoder, ours) for ours, key in _KEYS.items()}
+    values = {key: getattr(encoder, ours) for ours, key in KEYS.items()}
     values["hidden_act"] = "relu" if encoder.hidden_activation == "relu" else "gelu"
     write_atomically(posixpath.join(path, CONFIG), json.dumps(values, indent=2).encode())
 

@@ -10,6 +10,7 @@ import numpy as np
 import safetensors
 import tensorflow as tf
 
+from keras_bert_tpu.checkpoints import bert_config
 from keras_bert_tpu.checkpoints import hugging_face_names as names
 from keras_bert_tpu.checkpoints.hugging_face_tokenizer import read_tokenizer, write_tokenizer
 from keras_bert_tpu.checkpoints.names import POOLER, check_encoder, check_vocabulary
@@ -29,20 +30,7 @@ PICKLED = "pytorch_model.bin"
 
 # Their names of our settings; what a config lacks has the defaults of EncoderConfig, which are
 # those of their BertConfig.
-_SETTINGS = {
-    "vocab_size": "vocab_size",
-    "num_layers": "num_hidden_layers",
-    "hidden_size": "hidden_size",
-    "num_heads": "num_attention_heads",
-    "intermediate_size": "intermediate_size",
-    "hidden_activation": "hidden_act",
-    "hidden_dropout": "hidden_dropout_prob",
-    "attention_dropout": "attention_probs_dropout_prob",
-    "max_positions": "max_position_embeddings",
-    "type_vocab_size": "type_vocab_size",
-    "initializer_range": "initializer_range",
-    "layer_norm_epsilon": "layer_norm_eps",
-}
+_SETTINGS = {**bert_config.KEYS, "layer_norm_epsilon": "layer_norm_eps"}
 _ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",

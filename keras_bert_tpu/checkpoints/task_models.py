@@ -1,5 +1,6 @@
 """Task models in model folders: the whole of them, or a new head on a pre-trained encoder."""
 
+import types
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -29,19 +30,34 @@ def load(
     Raises:
         InputError: If there are no such weights, or they are of another encoder or head.
     """
-    source = read_weights(path)
+    return from_source(model_class, read_weights(path), labels, sequence_length, dtype, head)
+
+
+def from_source(
+    model_class: type[Model],
+    source: WeightsSource,
+    labels: Sequence[str] | None = None,
+    sequence_length: int | None = None,
+    dtype: Any = None,
+    head: Mapping[str, Any] = types.MappingProxyType({}),
+) -> Model:
+    """Makes a task model of weights that were read; the other arguments are those of `load`.
+
+    Raises:
+        InputError: If they are of another encoder or head.
+    """
     is_same = source.model == model_class.__name__
     if not is_same:
         # The head of another task may have the names of this one's.
         encoder = {n: array for n, array in source.arrays.items() if n.startswith(ENCODER)}
         source = source._replace(arrays=encoder, labels=(), sequence_length=0, multi_label=False)
     labels = source.labels if labels is None else tuple(labels)
-    _check_labels(path, source.labels, labels)
+    _check_labels(source.path, source.labels, labels)
     model = model_class(source.encoder, dtype=dtype, **_head(source, labels, head))
     model.tokenizer = source.tokenizer()
     model.labels = labels
     model.multi_label = source.multi_label
-    model.sequence_length = _length(path, source, sequence_length)
+    model.sequence_length = _length(source, sequence_length)
     if is_same:
         load_weights(model, source)
     else:
@@ -117,11 +133,11 @@ def _check_labels(path: str, known: Sequence[str], labels: Sequence[str]) -> Non
         )
 
 
-def _length(path: str, source: WeightsSource, asked: int | None) -> int:
+def _length(source: WeightsSource, asked: int | None) -> int:
     positions = source.encoder.max_positions
     if asked and asked > positions:
         raise InputError(
-            f"sequence_length={asked} is longer than the {positions} positions of {path}; shorten "
-            f"it."
+            f"sequence_length={asked} is longer than the {positions} positions of {source.path}; "
+            f"shorten it."
         )
     return min(asked or source.sequence_length or DEFAULT_LENGTH, positions)

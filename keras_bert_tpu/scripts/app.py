@@ -95,6 +95,16 @@ def _import_tensorflow() -> None:
         os.close(stderr)
 
 
+def define_tpu_flag(values: flags.FlagValues) -> None:
+    """Defines --tpu, the same for every program that computes."""
+    flags.DEFINE_string(
+        "tpu",
+        None,
+        "'local' on a TPU VM, a TPU's name or its grpc:// address. Without it: GPUs, else CPU.",
+        flag_values=values,
+    )
+
+
 def define_text_flags(values: flags.FlagValues) -> None:
     """Defines the flags that name text, the same for every program that reads some."""
     flags.DEFINE_list(

@@ -69,12 +69,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "seeds", 1, "Runs with different seeds, for mean and spread.", 1, flag_values=values
     )
-    flags.DEFINE_string(
-        "tpu",
-        None,
-        "'local' on a TPU VM, a TPU's name or its grpc:// address. Without it: GPUs, else CPU.",
-        flag_values=values,
-    )
+    app.define_tpu_flag(values)
 
 
 def main() -> None:

@@ -48,12 +48,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "What the model computes in.",
         flag_values=values,
     )
-    flags.DEFINE_string(
-        "tpu",
-        None,
-        "'local' on a TPU VM, a TPU's name or its grpc:// address. Without it: GPUs, else CPU.",
-        flag_values=values,
-    )
+    app.define_tpu_flag(values)
 
 
 def main() -> None:

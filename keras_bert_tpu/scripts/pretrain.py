@@ -44,12 +44,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "A setting over the run file, for example --set phases.0.steps=1000",
         flag_values=values,
     )
-    flags.DEFINE_string(
-        "tpu",
-        None,
-        "'local' on a TPU VM, a TPU's name or its grpc:// address. Without it: GPUs, else CPU.",
-        flag_values=values,
-    )
+    app.define_tpu_flag(values)
     flags.DEFINE_string(
         "profile_steps",
         None,

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tqdm.auto as tqdm
 
 from keras_bert_tpu.checkpoints.source import read_weights
+from keras_bert_tpu.checkpoints.task_models import from_source
 from keras_bert_tpu.config import InputError
 from keras_bert_tpu.models.multiple_choice import BertMultipleChoice
 from keras_bert_tpu.models.question_answerer import BertQuestionAnswerer
@@ -57,12 +58,13 @@ def load_task_model(path: str, dtype: Any = None) -> TaskModel:
     Raises:
         InputError: If there is no such model, or it is not one of a task.
     """
-    name = read_weights(path).model
+    source = read_weights(path)
     for model_class in MODELS:
-        if model_class.__name__ == name:
-            return model_class.from_pretrained(path, dtype=dtype)
+        if model_class.__name__ == source.model:
+            return from_source(model_class, source, dtype=dtype)
     raise InputError(
-        f"{path} is a {name}, which has no head of a task; fine-tune it first, see kbt-finetune."
+        f"{path} is a {source.model}, which has no head of a task; fine-tune it first, see "
+        f"kbt-finetune."
     )
 
 
