@@ -15,6 +15,7 @@ from keras_bert_tpu.tasks.reports import METRICS, Report, spread, write_report
 from keras_bert_tpu.tasks.task import EncodedTask, Task
 from keras_bert_tpu.training.finetuning import Finetuned, finetune, make_predictor
 from keras_bert_tpu.training.initialization import freeze
+from keras_bert_tpu.training.low_rank import LowRankUpdates
 
 MODEL, SEEDS = "model", "seeds.json"
 
@@ -53,7 +54,14 @@ def finetune_task(
             **task.head(),
         )
         freeze(model, config.frozen_layers)
+        updates = None
+        if config.lora_rank:
+            updates = LowRankUpdates(
+                model, config.lora_rank, config.lora_alpha, config.lora_targets
+            )
         step = task.make_step(model, config)
+        if updates:
+            step.use_low_rank(updates)
     encoded = task.encode(model)
     for remark in encoded.remarks:
         print(remark, flush=True)
@@ -138,6 +146,8 @@ def _run_once(
         metrics,
         task.best_metric,
         done.evaluations,
+        done.trained_parameters,
+        model.count_params(),
     )
     write_report(output, report)  # Last: its metrics.json tells that all is there.
     return metrics

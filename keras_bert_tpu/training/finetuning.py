@@ -1,5 +1,6 @@
 """Fine-tuning a task model: epochs, evaluations, the best weights."""
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -48,10 +49,12 @@ class Finetuned:
     Attributes:
         evaluations: Of the whole training, in order.
         best: The Evaluation whose weights the model has.
+        trained_parameters: int. How many numbers were trained.
     """
 
     evaluations: Sequence[Evaluation]
     best: Evaluation
+    trained_parameters: int
 
 
 def finetune(
@@ -123,7 +126,7 @@ class _Finetuning:
                 shape=config.schedule,
             )
             optimizer = BertAdamW(schedule, decay_rate=config.weight_decay, bias_correction=True)
-            optimizer.build(model.trainable_variables)
+            optimizer.build(step.trainable_variables)
             if config.layer_decay < 1:
                 layers = model.config.num_layers
                 optimizer.scale_rates(lambda path: config.layer_decay ** _depth(path, layers))
@@ -142,20 +145,23 @@ class _Finetuning:
         best_weights: dict[str, np.ndarray] = {}
         with tqdm.tqdm(total=self.total_steps, unit="step") as bar:
             for loss, step in self._parts(bar, callbacks):
-                metrics = dict(evaluate(self.predictor))
-                done = Evaluation(step, step / self.steps_per_epoch, loss, metrics)
-                evaluations.append(done)
+                updates = self.step.low_rank
+                with updates.merged() if updates else contextlib.nullcontext():
+                    metrics = dict(evaluate(self.predictor))
+                    done = Evaluation(step, step / self.steps_per_epoch, loss, metrics)
+                    evaluations.append(done)
+                    if best is None or metrics[best_metric] > best.metrics[best_metric]:
+                        best, best_weights = done, copy_arrays(weights_by_name(self.model))
                 figures = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
                 bar.write(f"epoch {done.epoch:.4g}: loss {loss:.4f}, {figures}")
-                if best is None or metrics[best_metric] > best.metrics[best_metric]:
-                    best, best_weights = done, copy_arrays(weights_by_name(self.model))
                 since = len(evaluations) - 1 - evaluations.index(best)
                 if config.patience and since >= config.patience:
                     break
-        if best is not evaluations[-1]:
+        if best is not evaluations[-1] or self.step.low_rank:
             for name, variable in weights_by_name(self.model).items():
                 variable.assign(best_weights[name])
-        return Finetuned(tuple(evaluations), best)
+        trained = sum(math.prod(variable.shape) for variable in self.step.trainable_variables)
+        return Finetuned(tuple(evaluations), best, trained)
 
     def _parts(self, bar: tqdm.tqdm, callbacks: Sequence[keras.callbacks.Callback]) -> Any:
         """Makes the steps between two evaluations; yields their mean loss and the last step."""

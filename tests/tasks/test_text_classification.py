@@ -151,18 +151,35 @@ def test_lower_layers_learn_slower_and_frozen_ones_not_at_all(examples):
     assert 0 < moved("layer_0/") < 0.05 * moved("layer_3/")
 
 
-def test_replicas_train_and_predict_as_one_does(tmp_path):
+@pytest.mark.parametrize("lora_rank", [0, 2])
+def test_replicas_train_and_predict_as_one_does(tmp_path, lora_rank):
     program = pathlib.Path(__file__).parent / "finetuning_program.py"
     results = []
     for replicas in (1, 2):
         path = tmp_path / f"{replicas}.npz"
-        arguments = [sys.executable, str(program), str(replicas), CHECKPOINT, str(path)]
-        done = subprocess.run(arguments, capture_output=True, text=True)
+        arguments = [str(replicas), CHECKPOINT, str(path), str(lora_rank)]
+        command = [sys.executable, str(program), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         with np.load(path) as file:
             results.append({name: file[name] for name in file.files})
     for name, value in results[0].items():
         np.testing.assert_allclose(results[1][name], value, rtol=1e-3, atol=2e-4, err_msg=name)
+
+
+def test_low_rank_updates_learn_and_leave_a_plain_model(tmp_path, examples):
+    task = task_of(*examples)
+    config = FinetuningConfig(**{**SETTINGS, "learning_rate": 2e-3}, lora_rank=4)
+    metrics = run_task(task, CHECKPOINT, str(tmp_path), config)
+    assert metrics["accuracy"] > 0.9
+    trained = json.loads((tmp_path / "card.json").read_text())["parameters"]
+    assert trained["trained"] < 0.1 * trained["model"]
+    assert f"{trained['trained']:,} were trained" in (tmp_path / "README.md").read_text()
+    # The model that is read again, without any updates, is as good.
+    model = BertTextClassifier.from_pretrained(str(tmp_path / "model"))
+    predicted = decide(model, Predictor(model, 32, 8)(task.arrays(model, examples[1])[0]))
+    labels = [LABELS.index(example.label) for example in examples[1]]
+    assert np.mean(predicted == labels) == pytest.approx(metrics["accuracy"])
 
 
 def test_run_leaves_model_metrics_card_and_pictures(tmp_path, examples):
