@@ -21,8 +21,13 @@ def is_text(x: Any) -> bool:
     if isinstance(x, tf.data.Dataset):
         spec = x.element_spec
         return all(part.dtype == tf.string for part in tf.nest.flatten(_texts_of(spec)))
-    if isinstance(x, tuple) and len(x) == 2:
-        return all(is_text(column) for column in x)
+    return is_text_in_memory(x)
+
+
+def is_text_in_memory(x: Any) -> bool:
+    """As `is_text`, but for datasets, which are none."""
+    if isinstance(x, tuple) and len(x) == 2 and not any(isinstance(c, str | bytes) for c in x):
+        return all(is_text_in_memory(column) for column in x)
     if isinstance(x, Mapping) or not isinstance(x, Sequence | np.ndarray | tf.Tensor):
         return False
     if isinstance(x, tf.Tensor):
