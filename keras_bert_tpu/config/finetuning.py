@@ -41,6 +41,9 @@ class FinetuningConfig:
         by_length: bool. Whether batches have examples of like length, which saves padding.
         evaluations_per_epoch: int. Evaluations on the development set.
         patience: int. Evaluations without a better one after which training ends; 0 never ends it.
+        save_every: int. Steps between the moments at which a checkpoint may be written, from which
+            the same command goes on; evaluations are such moments, too.
+        save_seconds: float. It is written where so much time has gone by since the last one.
         seed: int. Head, dropout and order derive from it.
         compute_dtype: str. "bfloat16" or "float32"; variables are always float32.
     """
@@ -65,13 +68,17 @@ class FinetuningConfig:
     by_length: bool = True
     evaluations_per_epoch: int = 1
     patience: int = 0
+    save_every: int = 200
+    save_seconds: float = 60.0
     seed: int = 12345
     compute_dtype: str = "float32"
 
     def __post_init__(self):
         require_positive(self, "sequence_length", "epochs", "batch_size", "learning_rate")
-        require_positive(self, "evaluations_per_epoch", "layer_decay", "lora_alpha")
-        require_not_negative(self, "weight_decay", "clip_norm", "patience", "lora_rank")
+        require_positive(self, "evaluations_per_epoch", "layer_decay", "lora_alpha", "save_every")
+        require_not_negative(
+            self, "weight_decay", "clip_norm", "patience", "lora_rank", "save_seconds"
+        )
         require_rate(self, "warmup_rate")
         require_choice(self, "schedule", SCHEDULES)
         require_choice(self, "class_weights", CLASS_WEIGHTS)

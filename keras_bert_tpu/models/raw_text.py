@@ -116,7 +116,7 @@ class RawTextModel(keras.Model):
 
         if batch_size not in self._predictors:
             self._predictors[batch_size] = Predictor(
-                self, batch_size, length_multiple=8, strategy=self.distribute_strategy
+                self, batch_size, strategy=self.distribute_strategy
             )
         return self._predictors[batch_size]
 

@@ -4,6 +4,8 @@ The loop is one jump away in `training.finetuning.finetune`, the losses in
 `training.finetuning_step`.
 """
 
+import sys
+
 from absl import flags
 
 from keras_bert_tpu.scripts import app
@@ -30,7 +32,10 @@ folder of their files, and others, whose --data and --dev are files:
 
 The output folder holds model/, metrics.json (of the development set), a model card (README.md,
 card.json), curves.png, predictions, and for classes confusion.png. The settings' defaults are those
-of the paper."""
+of the paper.
+
+A fine-tuning that was broken off goes on: give the same command again. SIGTERM, which a machine
+that is preempted gets, saves at once and ends with exit status 75."""
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -79,6 +84,7 @@ def main() -> None:
     from keras_bert_tpu.dataclass_yaml import apply_overrides, from_dict, load_yaml
     from keras_bert_tpu.tasks.run import run_task
     from keras_bert_tpu.tpu.connect import connect
+    from keras_bert_tpu.training.termination import EXIT_CODE, Terminated
 
     values = flags.FLAGS
     task = _task(values)
@@ -89,9 +95,13 @@ def main() -> None:
         config = from_dict(FinetuningConfig, settings)
     connection = connect(values.tpu)
     print(f"Running on {connection.description}.", flush=True)
-    metrics = run_task(
-        task, values.checkpoint, values.output, config, values.seeds, connection.strategy
-    )
+    try:
+        metrics = run_task(
+            task, values.checkpoint, values.output, config, values.seeds, connection.strategy
+        )
+    except Terminated as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        sys.exit(EXIT_CODE)
     figures = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
     print(f"Done: {figures}; all is in {values.output}.")
 

@@ -34,7 +34,6 @@ from keras_bert_tpu.training.task_prediction import Predictor
 MODELS = (BertTextClassifier, BertTokenClassifier, BertQuestionAnswerer, BertMultipleChoice)
 # Examples that are in memory at once: enough to sort by length.
 _CHUNK = 8192
-_LENGTH_MULTIPLE = 8
 _SEPARATOR = ","
 
 Example = TypeVar("Example")
@@ -96,7 +95,7 @@ def predict_file(
     Raises:
         InputError: If the file is not as it should be, or the output cannot be written.
     """
-    predictor = Predictor(model, batch_size, _LENGTH_MULTIPLE, strategy)
+    predictor = Predictor(model, batch_size, strategy=strategy)
     with tqdm.tqdm(unit="ex", disable=not progress) as bar:
         done = _Done(bar)
         if isinstance(model, BertQuestionAnswerer):

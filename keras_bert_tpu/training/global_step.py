@@ -273,7 +273,7 @@ class GlobalStep(keras.Model):
                 with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
                     waited += tf.timestamp() - began
                 (token_ids, *_) = strategy.experimental_local_results(batch["token_ids"])
-                length += tf.shape(token_ids, tf.int64)[1]
+                length += tf.shape(token_ids, tf.int64)[-1]
                 if length_buckets:
                     _run_in_bucket(strategy, step, batch, length_buckets)
                 else:
@@ -356,8 +356,8 @@ def _run_in_bucket(
         def step_of_length(data: Mapping[str, tf.Tensor]) -> None:
             step(
                 {
-                    name: tf.ensure_shape(value, [value.shape[0], length])
-                    if value.shape[1] is None
+                    name: tf.ensure_shape(value, [*value.shape[:-1], length])
+                    if value.shape.rank and value.shape[-1] is None
                     else value
                     for name, value in data.items()
                 }
@@ -370,5 +370,5 @@ def _run_in_bucket(
         return run
 
     (token_ids, *_) = strategy.experimental_local_results(batch["token_ids"])
-    bucket = tf.searchsorted(tf.constant(length_buckets), tf.shape(token_ids)[1:])[0]
+    bucket = tf.searchsorted(tf.constant(length_buckets), tf.shape(token_ids)[-1:])[0]
     tf.switch_case(bucket, [branch(length) for length in length_buckets])

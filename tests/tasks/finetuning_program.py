@@ -33,7 +33,7 @@ config = FinetuningConfig(
 )
 model, _, done = finetune_task(task, checkpoint, config, strategy)
 results = {f"loss_{i}": e.loss for i, e in enumerate(done.evaluations)}
-results["scores"] = Predictor(model, 8, 8, strategy)(task.arrays(model, examples)[0])
+results["scores"] = Predictor(model, 8, strategy=strategy)(task.arrays(model, examples)[0])
 for weight in model.weights:
     results[weight.path] = weight.numpy()
 np.savez(path, **results)

@@ -64,7 +64,7 @@ def test_saved_model_has_its_labels_and_predicts_the_same(tmp_path, trained, exa
     again = BertTextClassifier.from_pretrained(str(tmp_path))
     assert (again.labels, again.sequence_length, again.num_classes) == (LABELS, 48, 2)
     scores, scores_again = (
-        Predictor(m, 32, 8)(task.arrays(m, examples[1])[0]) for m in (model, again)
+        Predictor(m, 32)(task.arrays(m, examples[1])[0]) for m in (model, again)
     )
     np.testing.assert_allclose(scores, scores_again, atol=1e-5)
 
@@ -72,8 +72,8 @@ def test_saved_model_has_its_labels_and_predicts_the_same(tmp_path, trained, exa
 def test_predictions_do_not_depend_on_the_batch(trained, examples):
     task, model, _ = trained
     arrays, _ = task.arrays(model, examples[1])
-    whole = Predictor(model, 64, 0)(arrays)
-    np.testing.assert_allclose(Predictor(model, 7, 8)(arrays), whole, atol=1e-5)
+    whole = Predictor(model, 64, by_length=False)(arrays)
+    np.testing.assert_allclose(Predictor(model, 7)(arrays), whole, atol=1e-5)
     assert (decide(model, whole) == [0] * 100 + [1] * 100).mean() > 0.9
 
 
@@ -84,7 +84,7 @@ def test_seed_makes_runs_equal(examples):
         config = FinetuningConfig(**SETTINGS, seed=seed)
         task = task_of(training, development)
         model, _, _ = finetune_task(task, CHECKPOINT, config)
-        return Predictor(model, 32, 8)(task.arrays(model, development)[0])
+        return Predictor(model, 32)(task.arrays(model, development)[0])
 
     np.testing.assert_array_equal(scores(1), scores(1))
     assert np.abs(scores(1) - scores(2)).max() > 1e-3
@@ -129,7 +129,7 @@ def test_training_ends_when_nothing_gets_better_and_keeps_the_best(examples):
     model, _, done = finetune_task(task, CHECKPOINT, FinetuningConfig(**settings))
     assert len(done.evaluations) == 4 and done.best is done.evaluations[1]
     assert done.best.epoch == pytest.approx(1.0)
-    kept = decide(model, Predictor(model, 32, 8)(task.arrays(model, examples[1])[0]))
+    kept = decide(model, Predictor(model, 32)(task.arrays(model, examples[1])[0]))
     assert kept.tolist() == seen[1]
 
 
@@ -177,7 +177,7 @@ def test_low_rank_updates_learn_and_leave_a_plain_model(tmp_path, examples):
     assert f"{trained['trained']:,} were trained" in (tmp_path / "README.md").read_text()
     # The model that is read again, without any updates, is as good.
     model = BertTextClassifier.from_pretrained(str(tmp_path / "model"))
-    predicted = decide(model, Predictor(model, 32, 8)(task.arrays(model, examples[1])[0]))
+    predicted = decide(model, Predictor(model, 32)(task.arrays(model, examples[1])[0]))
     labels = [LABELS.index(example.label) for example in examples[1]]
     assert np.mean(predicted == labels) == pytest.approx(metrics["accuracy"])
 
