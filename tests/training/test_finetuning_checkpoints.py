@@ -2,10 +2,14 @@
 
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
 import pytest
+
+from keras_bert_tpu.config import InputError
+from keras_bert_tpu.training.finetuning_checkpoints import FinetuningCheckpoints
 
 PROGRAM = pathlib.Path(__file__).parent / "finetuning_run.py"
 LORA = ["lora_rank=2"]
@@ -22,6 +26,10 @@ def result(folder):
     return weights, json.loads((folder / "metrics.json").read_text())
 
 
+def saved_steps(folder):
+    return sorted(int(path.name[5:]) for path in (folder / "checkpoints").glob("step-*"))
+
+
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     found = {}
@@ -34,70 +42,85 @@ def unbroken(tmp_path_factory):
     return found
 
 
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """Folder of a fine-tuning that was killed behind step 14 of 16, and not evaluated there."""
+    folder = tmp_path_factory.mktemp("killed") / "run"
+    assert run(folder, "after=14", "does=kill").returncode == -9
+    return folder
+
+
+def test_killed_it_ends_as_unbroken(tmp_path, killed, unbroken):
+    folder = shutil.copytree(killed, tmp_path / "run")
+    assert saved_steps(folder) == [9, 12]
+    again = run(folder, "save_seconds=1000.0")  # When it saves may differ.
+    assert again.returncode == 0, again.stderr
+    assert "12/16" in again.stderr.split("epoch")[0]  # The bar begins there.
+    assert result(folder) == unbroken["plain"]
+    assert not (folder / "checkpoints").exists()
+
+
 @pytest.mark.parametrize(
-    ("options", "after", "does", "code"),
+    ("options", "after", "does", "code", "saved"),
     [
-        ([], 5, "kill", -9),
-        ([], 8, "kill", -9),  # In the step before an evaluation.
-        ([], 14, "kill", -9),
-        (LORA, 14, "kill", -9),
-        ([], 11, "crash", 1),
-        ([], 2, "evaluation", 1),
-        ([], 13, "terminate", 75),
-        (LORA, 13, "terminate", 75),
+        ([], 2, "evaluation", 1, 15),
+        ([], 5, "terminate", 75, 5),
+        (LORA, 14, "kill", -9, 12),
     ],
 )
-def test_broken_off_it_ends_as_unbroken(tmp_path, unbroken, options, after, does, code):
+def test_broken_off_it_ends_as_unbroken(tmp_path, unbroken, options, after, does, code, saved):
     broken = run(tmp_path, *options, f"after={after}", f"does={does}")
     assert broken.returncode == code, broken.stderr
     assert not (tmp_path / "metrics.json").exists()
     if does == "terminate":
         assert f"step {after} of 16 is saved; the same command goes on" in broken.stdout
-    steps = [int(path.name[5:]) for path in (tmp_path / "checkpoints").glob("step-*")]
-    saved = after if does == "terminate" else {5: 3, 8: 6, 14: 12, 11: 9, 2: 15}[after]
-    assert max(steps) == saved
+    assert saved_steps(tmp_path)[-1] == saved
     again = run(tmp_path, *options)
     assert again.returncode == 0, again.stderr
-    assert f"{saved}/16" in again.stderr.split("epoch")[0]  # The bar begins there.
-    assert result(tmp_path) == unbroken["lora" if options else "plain"]
-    assert not (tmp_path / "checkpoints").exists()
+    weights, metrics = result(tmp_path)
+    expected = unbroken["lora" if options else "plain"]
+    assert (weights, metrics) == expected
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, unbroken):
-    assert run(tmp_path, "after=14", "does=kill").returncode == -9
-    newest = max((tmp_path / "checkpoints").glob("step-*"))
-    weights = newest / "model.safetensors"
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, killed, unbroken):
+    folder = shutil.copytree(killed, tmp_path / "run")
+    weights = folder / "checkpoints" / "step-00000012" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
-    again = run(tmp_path)
+    again = run(folder)
     assert again.returncode == 0, again.stderr
     assert "falling back to the checkpoint before" in again.stderr
-    assert result(tmp_path) == unbroken["plain"]
+    assert result(folder) == unbroken["plain"]
 
 
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ("learning_rate=0.001", "settings.learning_rate is 0.0001, and here it is 0.001"),
-        ("examples=72", "training_data_sha256 is "),
-    ],
-)
-def test_another_fine_tuning_does_not_go_on_from_it(tmp_path, option, message):
-    assert run(tmp_path, "after=5", "does=kill").returncode == -9
-    other = run(tmp_path, option)
-    assert other.returncode == 1
-    assert message in other.stderr and "choose another output folder" in other.stderr
+def test_another_fine_tuning_does_not_go_on_from_it(tmp_path, killed):
+    folder = str(shutil.copytree(killed / "checkpoints", tmp_path / "checkpoints"))
+    identity = json.loads((killed / "checkpoints" / "finetuning.json").read_text())
+    FinetuningCheckpoints(folder, identity, 1.0)
+    other = {**identity, "settings": {**identity["settings"], "learning_rate": 0.1}}
+    message = "settings.learning_rate is 0.0001, and here it is 0.1; .*another output folder"
+    with pytest.raises(InputError, match=message):
+        FinetuningCheckpoints(folder, other, 1.0)
+    with pytest.raises(InputError, match="training_data_sha256 is"):
+        FinetuningCheckpoints(folder, {**identity, "training_data_sha256": "0"}, 1.0)
+    # One that ended before anything was saved has left nothing to lose.
+    shutil.rmtree(tmp_path / "checkpoints")
+    for value in (identity, other):
+        FinetuningCheckpoints(folder, value, 1.0)
 
 
-def test_when_it_saves_may_differ(tmp_path, unbroken):
-    assert run(tmp_path, "after=5", "does=kill").returncode == -9
-    assert run(tmp_path, "save_seconds=1000.0").returncode == 0
-    assert result(tmp_path)[1] == unbroken["plain"][1]
+def test_damaged_best_weights_are_told(tmp_path, killed):
+    folder = shutil.copytree(killed, tmp_path / "run")
+    (best,) = (folder / "checkpoints").glob("best-*")
+    best.write_bytes(best.read_bytes()[:-1] + b"?")
+    again = run(folder)
+    assert again.returncode == 1
+    assert "does not have the checksum" in again.stderr and "begin again" in again.stderr
 
 
 def test_short_ones_are_not_slowed_down_by_saving(tmp_path):
     broken = run(tmp_path, "save_seconds=1000.0", "after=16", "does=kill")
     assert broken.returncode == -9
-    assert not list((tmp_path / "checkpoints").glob("step-*"))
+    assert not saved_steps(tmp_path)
 
 
 def test_seeds_that_are_done_are_not_run_again(tmp_path):
