@@ -13,6 +13,11 @@ _FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "added_tokens.json",
+    # Those of a preset of KerasHub, by their own names: *.h5 would take in tf_model.h5.
+    "model.weights.h5",
+    "task.json",
+    "task.weights.h5",
+    "assets/tokenizer/vocabulary.txt",
 )
 
 
