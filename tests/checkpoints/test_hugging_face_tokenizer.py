@@ -60,6 +60,7 @@ def test_each_file_alone_says_the_same(folder):
         (["model", "vocab", "a"], 99, "an id from 0 on, without gaps"),
         (["model", "vocab", "a"], 6, "an id from 0 on, without gaps"),
         (["model", "vocab", "a"], "five", "an id from 0 on, without gaps"),
+        (["model", "vocab", "a"], [5], "an id from 0 on, without gaps"),
         (["model", "vocab", "a"], None, "an id from 0 on, without gaps"),
         (["normalizer"], None, "normalizer None, and only BertNormalizer"),
         (["normalizer"], {"type": "Sequence", "normalizers": []}, "normalizer 'Sequence'"),
