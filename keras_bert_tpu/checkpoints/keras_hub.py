@@ -83,8 +83,8 @@ _ELSEWHERE = {
 
 
 def is_preset_name(path: str) -> bool:
-    """Whether a path is the name of a preset: bert_tiny_en_uncased, kaggle://..., hf://..."""
-    return path.startswith(("kaggle://", "hf://")) or re.fullmatch(r"bert_\w+", path) is not None
+    """Whether a path is the name of a preset: bert_tiny_en_uncased or kaggle://..."""
+    return path.startswith("kaggle://") or re.fullmatch(r"bert_\w+", path) is not None
 
 
 def is_preset_folder(path: str, files: set[str]) -> bool:
@@ -244,7 +244,7 @@ def _import_keras_hub() -> ModuleType:
     except ImportError as error:
         raise InputError(
             f"Presets of KerasHub need it to be installed ({error}); run "
-            f"pip install 'keras_bert_tpu[keras_hub]'."
+            f"pip install 'keras_bert_tpu[keras-hub]'."
         ) from error
     return keras_hub
 

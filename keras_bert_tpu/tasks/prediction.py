@@ -110,7 +110,9 @@ def predict_file(
             )
         elif isinstance(model, BertMultipleChoice):
             rows = _stream(
-                swag.read_unlabelled(path), lambda part: _choices(model, predictor, part), done
+                swag.read_unlabelled(path),
+                lambda part: _choices(model, predictor, part, done),
+                done,
             )
             predicted, examples = itertools.tee(rows)
             swag.write_predictions(
@@ -118,15 +120,17 @@ def predict_file(
             )
         else:
             _predict_texts(model, predictor, path, output, columns, done)
-        return done.number
+    if done.trimmed:
+        print(f"{done.trimmed:,} rows are longer than {model.sequence_length} pieces, and trimmed.")
+    return done.number
 
 
 class _Done:
-    """Counts examples, and moves a bar, which counts nothing where it is not shown."""
+    """Counts examples and trimmed rows, and moves a bar, which counts nothing if not shown."""
 
     def __init__(self, bar: tqdm.tqdm):
         self._bar = bar
-        self.number = 0
+        self.number = self.trimmed = 0
 
     def add(self, number: int) -> None:
         self.number += number
@@ -154,7 +158,9 @@ def _predict_texts(
     done: _Done,
 ) -> None:
     rows = _stream(
-        tables.read_unlabelled(path, columns), lambda part: _texts(model, predictor, part), done
+        tables.read_unlabelled(path, columns),
+        lambda part: _texts(model, predictor, part, done),
+        done,
     )
     predictions, examples, probabilities = itertools.tee(rows, 3)
     labels = model.labels or tuple(map(str, range(model.num_classes)))
@@ -170,9 +176,13 @@ def _predict_texts(
 
 
 def _texts(
-    model: BertTextClassifier, predictor: Predictor, examples: Sequence[tables.TextExample]
+    model: BertTextClassifier,
+    predictor: Predictor,
+    examples: Sequence[tables.TextExample],
+    done: _Done,
 ) -> Iterator[_Predicted]:
-    tokens, _ = text_rows.encode(examples, model.tokenizer, model.sequence_length)
+    tokens, trimmed = text_rows.encode(examples, model.tokenizer, model.sequence_length)
+    done.trimmed += trimmed
     scores = predictor(TaskArrays(tokens, {}))
     if model.multi_label:
         probabilities = 1.0 / (1.0 + np.exp(-scores))
@@ -192,9 +202,13 @@ def _entities(
 
 
 def _choices(
-    model: BertMultipleChoice, predictor: Predictor, examples: Sequence[swag.ChoiceExample]
+    model: BertMultipleChoice,
+    predictor: Predictor,
+    examples: Sequence[swag.ChoiceExample],
+    done: _Done,
 ) -> Iterator[_Predicted]:
-    arrays, _ = choices.arrays_of(examples, model)
+    arrays, trimmed = choices.arrays_of(examples, model)
+    done.trimmed += trimmed
     yield from map(_Predicted, examples, predictor(arrays).argmax(axis=1).tolist())
 
 
