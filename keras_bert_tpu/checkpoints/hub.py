@@ -13,6 +13,10 @@ _FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "added_tokens.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "*_Pooling/config.json",
 )
 
 
