@@ -150,7 +150,8 @@ class RawTextModel(keras.Model):
                 "compile the model."
             ) from error
         rate = WarmupDecay(_LEARNING_RATE, steps // 10, steps)
-        self.compile(optimizer=BertAdamW(rate, bias_correction=True), **self._default_losses())
+        with self.distribute_strategy.scope():
+            self.compile(optimizer=BertAdamW(rate, bias_correction=True), **self._default_losses())
         self._is_compiled_by_default = True
 
 

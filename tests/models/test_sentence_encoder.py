@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_bert_tpu.checkpoints.storage import weights_by_name
 from keras_bert_tpu.config import EncoderConfig, InputError
 from keras_bert_tpu.models.sentence_encoder import BertSentenceEncoder
+from keras_bert_tpu.training.optimizers import BertAdamW
 
 CHECKPOINT = str(pathlib.Path(__file__).parents[1] / "golden" / "mini_reference")
 CONFIG = EncoderConfig.from_preset("tiny", vocab_size=50, max_positions=16)
@@ -197,19 +198,26 @@ def test_loss_is_the_mean_of_squared_errors_of_the_cosines(trained):
         assert model.evaluate(form, verbose=0) == pytest.approx(errors.mean(), rel=1e-3)
 
 
-def test_fit_compiles_the_model_by_itself_and_a_seed_makes_it_equal():
-    def losses(form):
-        keras.utils.set_random_seed(1)
-        model = BertSentenceEncoder.from_pretrained(CHECKPOINT, sequence_length=24)
-        pairs, same = pairs_of(named(60), 16, 1)
-        data = (pairs, same)
-        if form == "data set":
-            data = (tf.data.Dataset.from_tensor_slices(data),)
-        return model.fit(*data, batch_size=8, epochs=2, verbose=0).history["loss"]
+def test_fit_compiles_the_model_by_itself_and_a_seed_makes_it_equal(loaded):
+    pairs, same = pairs_of(named(60), 16, 1)
+    dataset = tf.data.Dataset.from_tensor_slices((pairs, same))
 
-    first = losses("lists")
-    assert first == losses("lists") and first[-1] < first[0]
-    assert (found := losses("data set")) and found[-1] < found[0]
+    def losses(*data, **how):
+        keras.utils.set_random_seed(1)
+        model = BertSentenceEncoder(
+            EncoderConfig.from_preset("tiny", hidden_dropout=0.0, vocab_size=8000), dtype="float32"
+        )
+        model.tokenizer, model.sequence_length = loaded.tokenizer, 32
+        found = model.fit(*data, batch_size=8, epochs=2, verbose=0, **how).history["loss"]
+        rate = float(model.optimizer.learning_rate)
+        assert isinstance(model.optimizer, BertAdamW) and rate == pytest.approx(0.0, abs=1e-8)
+        return found
+
+    shuffled = losses(pairs, same)
+    assert shuffled == losses(pairs, same)
+    in_order = losses(pairs, same, shuffle=False)
+    assert in_order != shuffled and in_order[1] < in_order[0]
+    np.testing.assert_allclose(losses(dataset.batch(8)), in_order, rtol=1e-4)
 
 
 def test_mappings_of_rows_are_taken_as_keras_takes_them(loaded):
