@@ -19,6 +19,10 @@ _FILES = (
     "task.json",
     "task.weights.h5",
     "assets/tokenizer/vocabulary.txt",
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "*_Pooling/config.json",
 )
 
 

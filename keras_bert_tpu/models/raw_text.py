@@ -142,9 +142,16 @@ class RawTextModel(keras.Model):
         steps = kwargs.get("steps_per_epoch")
         if steps is None and y is not None:
             steps = -(-len(y) // (kwargs.get("batch_size") or _BATCH_SIZE))
-        steps = (steps or len(x)) * kwargs.get("epochs", 1)
+        try:
+            steps = (steps or len(x)) * kwargs.get("epochs", 1)
+        except TypeError as error:
+            raise InputError(
+                "How many steps an epoch has cannot be told of this data; give steps_per_epoch, or "
+                "compile the model."
+            ) from error
         rate = WarmupDecay(_LEARNING_RATE, steps // 10, steps)
-        self.compile(optimizer=BertAdamW(rate, bias_correction=True), **self._default_losses())
+        with self.distribute_strategy.scope():
+            self.compile(optimizer=BertAdamW(rate, bias_correction=True), **self._default_losses())
         self._is_compiled_by_default = True
 
 

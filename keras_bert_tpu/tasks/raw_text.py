@@ -69,6 +69,10 @@ def as_text(value: Any) -> str:
             raise InputError(f"A text is not UTF-8: {value[:40]!r}.") from error
     if not isinstance(value, str):
         raise InputError(f"A text must be a str. Received: {value!r} of {type(value).__name__}.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"A text has a half of a character: {value[:40]!r}.") from error
     return str(value)
 
 
