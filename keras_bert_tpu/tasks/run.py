@@ -153,12 +153,12 @@ def run_task(
     for seed in range(config.seed, config.seed + seeds):
         folder = posixpath.join(output, f"seed-{seed}")
         seeded = dataclasses.replace(config, seed=seed)
-        if tf.io.gfile.exists(posixpath.join(folder, METRICS)):
-            found.append(_finished(folder, checkpoint, seeded))
-            continue
-        found.append(_run_once(task, checkpoint, folder, seeded, strategy))
-        keras.backend.clear_session()
-        gc.collect()
+        metrics = finished_metrics(folder, checkpoint, seeded)
+        if metrics is None:
+            metrics = _run_once(task, checkpoint, folder, seeded, strategy)
+            keras.backend.clear_session()
+            gc.collect()
+        found.append(metrics)
     figures = spread(found)
     means = {name: values["mean"] for name, values in figures.items()}
     for name, values in figures.items():
@@ -197,15 +197,35 @@ def _run_once(
     return metrics
 
 
-def _finished(folder: str, checkpoint: str, config: FinetuningConfig) -> dict[str, float]:
-    """The metrics of a seed that is done already, if it is of the same settings."""
-    card = read_json_object(posixpath.join(folder, CARD_VALUES))
-    expected = {"checkpoint": checkpoint, "settings": json.loads(json.dumps(to_dict(config)))}
-    for name, value in expected.items():
-        if card.get(name) != value:
-            raise InputError(
-                f"{folder} holds a fine-tuning with other {name} than this one; choose another "
-                f"output folder."
-            )
+def finished_metrics(
+    folder: str, checkpoint: str, config: FinetuningConfig, seeds: int = 1
+) -> dict[str, float] | None:
+    """Returns the metrics of a fine-tuning that is done already; None if it is not.
+
+    Args:
+        folder: str. Its output folder.
+        checkpoint: str. What it should have begun with.
+        config: FinetuningConfig. What its settings should be.
+        seeds: int. How many runs it should be of.
+
+    Raises:
+        InputError: If it began with something else, or has other settings.
+    """
+    path = posixpath.join(folder, METRICS)
+    if not tf.io.gfile.exists(path):
+        return None
+    folders = [folder]
+    if seeds > 1:
+        folders = [posixpath.join(folder, f"seed-{config.seed + i}") for i in range(seeds)]
+    for i, done in enumerate(folders):
+        card = read_json_object(posixpath.join(done, CARD_VALUES))
+        settings = to_dict(dataclasses.replace(config, seed=config.seed + i))
+        expected = {"checkpoint": checkpoint, "settings": json.loads(json.dumps(settings))}
+        for name, value in expected.items():
+            if card.get(name) != value:
+                raise InputError(
+                    f"{done} holds a fine-tuning with other {name} than this one; choose another "
+                    f"output folder."
+                )
     print(f"{folder} is done already.", flush=True)
-    return read_json_object(posixpath.join(folder, METRICS))
+    return read_json_object(path)
