@@ -19,7 +19,7 @@ from keras_bert_tpu.models.task_model import TaskModel
 from keras_bert_tpu.tasks.output_files import write_json
 from keras_bert_tpu.tasks.reports import CARD_VALUES, METRICS, Report, spread, write_report
 from keras_bert_tpu.tasks.task import EncodedTask, Task
-from keras_bert_tpu.training.finetuning import Finetuned, finetune, make_predictor
+from keras_bert_tpu.training.finetuning import Finetuned, finetune
 from keras_bert_tpu.training.finetuning_checkpoints import FinetuningCheckpoints
 from keras_bert_tpu.training.initialization import freeze
 from keras_bert_tpu.training.low_rank import LowRankUpdates
@@ -178,7 +178,7 @@ def _run_once(
     checkpoints = posixpath.join(output, CHECKPOINTS)
     model, encoded, done = finetune_task(task, checkpoint, config, strategy, folder=checkpoints)
     model.save_pretrained(posixpath.join(output, MODEL))
-    encoded.write_outputs(output, make_predictor(model, config, strategy))
+    encoded.write_outputs(output, done.predictor)
     metrics = dict(done.best.metrics)
     report = Report(
         task.name,

@@ -93,15 +93,24 @@ class TextClassification(Task):
             return metrics
 
         def write_outputs(folder: str, predictor: Predictor) -> None:
-            self.write_outputs(folder, model, predictor)
+            self.write_outputs(folder, model, predictor, next(iter(development.values())))
 
         return EncodedTask(training, evaluate, write_outputs, remarks)
 
-    def write_outputs(self, folder: str, model: BertTextClassifier, predictor: Predictor) -> None:
-        """Writes how often which class of the first split was taken for which."""
+    def write_outputs(
+        self, folder: str, model: BertTextClassifier, predictor: Predictor, held_out: TaskArrays
+    ) -> None:
+        """Writes how often which class of the first split was taken for which.
+
+        Args:
+            folder: str. Local or gs:// folder.
+            model: BertTextClassifier, fine-tuned.
+            predictor: Predictor of the model.
+            held_out: TaskArrays of the first split of the development set.
+        """
         if self.labels and not self.has_several:
             examples = next(iter(self.development.values()))
-            predictions = decide(model, predictor(self.arrays(model, examples)[0]))
+            predictions = decide(model, predictor(held_out))
             write_confusion(folder, predictions, label_ids(examples, self.labels), self.labels)
 
     def arrays(
@@ -164,9 +173,11 @@ class GlueClassification(TextClassification):
             if glue.has_split(folder, task, split)
         }
 
-    def write_outputs(self, folder: str, model: BertTextClassifier, predictor: Predictor) -> None:
+    def write_outputs(
+        self, folder: str, model: BertTextClassifier, predictor: Predictor, held_out: TaskArrays
+    ) -> None:
         """Writes the submission files, too."""
-        super().write_outputs(folder, model, predictor)
+        super().write_outputs(folder, model, predictor, held_out)
         for split, examples in self.tests.items():
             unlabelled = [example._replace(label=None) for example in examples]
             predictions = decide(model, predictor(self.arrays(model, unlabelled)[0])).tolist()

@@ -38,11 +38,14 @@ class Finetuned:
         evaluations: Of the whole training, in order.
         best: The Evaluation whose weights the model has.
         trained_parameters: int. How many numbers were trained.
+        predictor: Predictor of the model. What was computed for the best evaluation it does not
+            compute again.
     """
 
     evaluations: Sequence[Evaluation]
     best: Evaluation
     trained_parameters: int
+    predictor: Predictor
 
 
 def finetune(
@@ -84,12 +87,33 @@ def finetune(
     return run.train(evaluate, best_metric, callbacks)
 
 
-def make_predictor(
-    model: TaskModel, config: FinetuningConfig, strategy: tf.distribute.Strategy | None = None
-) -> Predictor:
-    """Returns what computes a model's outputs in batches of twice the rows of a step."""
-    rows = config.batch_size * _PREDICTION_ROWS
-    return Predictor(model, rows, config.by_length, strategy)
+class _KeepingPredictor(Predictor):
+    """Keeps what it computed for the best evaluation: a development set may be large."""
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        self._latest: dict[int, tuple[TaskArrays, np.ndarray]] = {}
+        self._best = self._latest
+        self._has_best_weights = False
+
+    def __call__(self, arrays: TaskArrays, progress: bool = False) -> np.ndarray:
+        if self._has_best_weights and id(arrays) in self._best:
+            return self._best[id(arrays)][1]
+        scores = super().__call__(arrays, progress)
+        self._latest[id(arrays)] = arrays, scores
+        return scores
+
+    def begin(self) -> None:
+        """An evaluation begins."""
+        self._latest = {}
+
+    def keep(self) -> None:
+        """It is the best so far."""
+        self._best = self._latest
+
+    def finish(self) -> None:
+        """The model has the weights of the best evaluation, for good."""
+        self._has_best_weights = True
 
 
 class _Finetuning:
@@ -125,7 +149,8 @@ class _Finetuning:
                 layers = model.config.num_layers
                 optimizer.scale_rates(lambda path: config.layer_decay ** _depth(path, layers))
             step.compile(optimizer=optimizer, jit_compile=False)
-        self.predictor = make_predictor(model, config, strategy)
+        rows = config.batch_size * _PREDICTION_ROWS
+        self.predictor = _KeepingPredictor(model, rows, config.by_length, strategy)
         self.checkpoints = checkpoints
         self.progress = checkpoints.open(step) if checkpoints else Progress()
         self.evaluated_at = self._evaluation_steps()
@@ -153,7 +178,8 @@ class _Finetuning:
             for name, variable in weights_by_name(self.model).items():
                 variable.assign(progress.best_weights[name])
         trained = sum(math.prod(variable.shape) for variable in self.step.trainable_variables)
-        return Finetuned(tuple(progress.evaluations), best, trained)
+        self.predictor.finish()
+        return Finetuned(tuple(progress.evaluations), best, trained, self.predictor)
 
     def _evaluation_steps(self) -> list[int]:
         """Those behind which the development set is looked at, ascending."""
@@ -192,6 +218,7 @@ class _Finetuning:
         loss = progress.loss / progress.weight if progress.weight else 0.0
         progress.loss = progress.weight = 0.0
         updates = self.step.low_rank
+        self.predictor.begin()
         with updates.merged() if updates else contextlib.nullcontext():
             metrics = {name: float(value) for name, value in evaluate(self.predictor).items()}
             epoch = progress.step / self.steps_per_epoch
@@ -200,6 +227,7 @@ class _Finetuning:
             if progress.best < 0 or metrics[best_metric] > best:
                 progress.best = len(progress.evaluations) - 1
                 progress.best_weights = copy_arrays(weights_by_name(self.model))
+                self.predictor.keep()
         figures = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         return f"epoch {epoch:.4g}: loss {loss:.4f}, {figures}"
 

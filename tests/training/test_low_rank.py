@@ -163,6 +163,10 @@ def test_a_fine_tuning_ends_with_the_best_weights_merged():
     assert done.best.epoch == 2
     np.testing.assert_allclose(scores(model, tokens), seen[1], atol=1e-6)
     assert abs(seen[3] - seen[1]).max() > 1e-3
+    # What was computed for the best evaluation is not computed again; all else is.
+    assert done.predictor(held) is seen[1]
+    again = TaskArrays(tokens, labels)
+    np.testing.assert_allclose(done.predictor(again), seen[1], atol=1e-6)
     on_top = model.encoder.pooler.count_params() + model.head.count_params()
     assert done.trained_parameters == updates.count_params() + on_top
 
