@@ -13,6 +13,7 @@ _HOMES = {
     "BertEncoder": "models.encoder",
     "BertPretrainer": "models.pretrainer",
     "BertQuestionAnswerer": "models.question_answerer",
+    "BertSentenceEncoder": "models.sentence_encoder",
     "BertTextClassifier": "models.text_classifier",
     "BertTokenClassifier": "models.token_classifier",
     "BertTokenizer": "text.tokenizer",

@@ -60,6 +60,9 @@ class Settings(NamedTuple):
     added_tokens: tuple[str, ...]
     labels: tuple[str, ...]
     model: str | None
+    sequence_length: int = 0
+    pooling: str = ""
+    normalize: bool = False
 
 
 def read_bert_config(path: str) -> EncoderConfig:
@@ -166,8 +169,14 @@ def read_settings(
             tuple(values["added_tokens"]),
             tuple(values["labels"]),
             str(values["model"]),
+            # Files written before there were such settings lack them.
+            int(values.get("sequence_length", 0)),
+            str(values.get("pooling", "")),
+            bool(values.get("normalize", False)),
         )
-    except (KeyError, TypeError) as error:
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{file} is not whole, copy it again: {error!r}.") from error
 
 
@@ -181,6 +190,9 @@ def write_settings(path: str, source: WeightsSource) -> None:
         "added_tokens": list(source.added_tokens),
         "labels": list(source.labels),
         "model": source.model,
+        "sequence_length": source.sequence_length,
+        "pooling": source.pooling,
+        "normalize": source.normalize,
     }
     write_atomically(posixpath.join(path, SETTINGS), json.dumps(values, indent=2).encode())
 

@@ -39,6 +39,8 @@ class FolderConfig(NamedTuple):
     labels: tuple[str, ...]
     sequence_length: int
     multi_label: bool
+    pooling: str
+    normalize: bool
 
 
 def save_folder(
@@ -115,6 +117,8 @@ def write_folder(path: str, source: WeightsSource) -> None:
         "labels": list(source.labels),
         "sequence_length": source.sequence_length,
         "multi_label": source.multi_label,
+        "pooling": source.pooling,
+        "normalize": source.normalize,
         "sha256": sha256,
     }
     write_atomically(posixpath.join(path, CONFIG), json.dumps(values, indent=2).encode())
@@ -146,6 +150,8 @@ def read_folder_config(path: str) -> FolderConfig:
         labels=tuple(values.get("labels", ())),
         sequence_length=values.get("sequence_length", 0),
         multi_label=values.get("multi_label", False),
+        pooling=values.get("pooling", ""),
+        normalize=values.get("normalize", False),
     )
 
 
@@ -180,6 +186,8 @@ def _check_config(file: str, values: Mapping[str, Any]) -> None:
         ("labels", list, []),
         ("sequence_length", int, 0),
         ("multi_label", bool, False),
+        ("pooling", str, ""),
+        ("normalize", bool, False),
         ("sha256", str, None),
     ):
         value = values.get(key, default)

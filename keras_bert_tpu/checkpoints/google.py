@@ -94,6 +94,9 @@ def read_google(path: str, prefix: str) -> WeightsSource:
         strip_accents=settings.strip_accents,
         added_tokens=settings.added_tokens,
         labels=settings.labels,
+        sequence_length=settings.sequence_length,
+        pooling=settings.pooling,
+        normalize=settings.normalize,
     )
 
 

@@ -1,5 +1,6 @@
 """Models of the Hugging Face hub by name, such as bert-base-uncased, downloaded once and kept."""
 
+import os
 import re
 
 from keras_bert_tpu.config import InputError
@@ -13,6 +14,15 @@ _FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "added_tokens.json",
+    # Those of a preset of KerasHub, by their own names: *.h5 would take in tf_model.h5.
+    "model.weights.h5",
+    "task.json",
+    "task.weights.h5",
+    "assets/tokenizer/vocabulary.txt",
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "*_Pooling/config.json",
 )
 
 
@@ -32,7 +42,8 @@ def download(name: str) -> str:
         str. The local folder.
 
     Raises:
-        InputError: If huggingface_hub is not installed, or the model cannot be had.
+        InputError: If huggingface_hub is not installed, or the model cannot be had, or has weights
+            in no form that is read, as where they are pickled.
     """
     try:
         from huggingface_hub import snapshot_download
@@ -42,7 +53,7 @@ def download(name: str) -> str:
             f"on the Hugging Face hub, run pip install 'keras_bert_tpu[hub]'."
         ) from error
     try:
-        return snapshot_download(name, allow_patterns=list(_FILES))
+        folder = snapshot_download(name, allow_patterns=list(_FILES))
     # No network, no such model, no permission, a full disk: each client raises its own.
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
@@ -51,3 +62,11 @@ def download(name: str) -> str:
             f"give a model of that name ({type(error).__name__}: {reason}); check the name, the "
             f"network and, for a private model, HF_TOKEN."
         ) from error
+    if not any(file.endswith((".safetensors", ".weights.h5")) for file in os.listdir(folder)):
+        raise InputError(
+            f"The model {name!r} of the Hugging Face hub has no weights in safetensors, and those "
+            f"in other forms are not taken, as unpickling runs whatever code is in there; write a "
+            f"folder once with transformers, "
+            f'AutoModelForPreTraining.from_pretrained("{name}").save_pretrained("NEW_FOLDER").'
+        )
+    return folder

@@ -14,6 +14,7 @@ from keras_bert_tpu.checkpoints import bert_config
 from keras_bert_tpu.checkpoints import hugging_face_names as names
 from keras_bert_tpu.checkpoints.hugging_face_tokenizer import read_tokenizer, write_tokenizer
 from keras_bert_tpu.checkpoints.names import POOLER, check_encoder, check_vocabulary
+from keras_bert_tpu.checkpoints.sentence_modules import read_modules, write_modules
 from keras_bert_tpu.checkpoints.storage import (
     list_folder,
     read_bytes,
@@ -71,6 +72,8 @@ def is_hugging_face(path: str, files: set[str]) -> bool:
 def read_hugging_face(path: str) -> WeightsSource:
     """Reads a folder that `save_pretrained` of transformers wrote, or one of its hub.
 
+    One of sentence-transformers is a BertSentenceEncoder, if its vectors can be computed.
+
     Args:
         path: str. Local or gs:// folder.
 
@@ -88,7 +91,7 @@ def read_hugging_face(path: str) -> WeightsSource:
     if tokenizer.vocabulary is not None:
         check_vocabulary(path, len(tokenizer.vocabulary), encoder)
     model = _model(values, arrays)
-    return WeightsSource(
+    source = WeightsSource(
         path=path,
         arrays=arrays,
         encoder=encoder,
@@ -101,12 +104,14 @@ def read_hugging_face(path: str) -> WeightsSource:
         added_tokens=tokenizer.added_tokens,
         labels=_labels(file, values, arrays, model),
     )
+    return _with_modules(source)
 
 
 def write_hugging_face(path: str, source: WeightsSource) -> None:
     """Writes a folder that transformers loads as the model with the heads that the source has.
 
-    A warning names what their class has no place for.
+    That of a sentence encoder is one of sentence-transformers, too. A warning names what their
+    class has no place for.
 
     Args:
         path: str. Local or gs:// folder.
@@ -140,6 +145,14 @@ def write_hugging_face(path: str, source: WeightsSource) -> None:
     )
     write_arrays(posixpath.join(path, WEIGHTS), names.to_theirs(arrays, prefix), {"format": "pt"})
     config = _their_config(source, architecture)
+    if source.pooling:
+        write_modules(
+            path,
+            source.pooling,
+            source.normalize,
+            source.sequence_length,
+            source.encoder.hidden_size,
+        )
     write_atomically(posixpath.join(path, CONFIG), json.dumps(config, indent=2).encode())
 
 
@@ -158,6 +171,24 @@ def architecture_of(source: WeightsSource) -> str:
         of_ours = {ours: theirs for theirs, ours in _MODELS.items()}
         return of_ours.get(source.model, "BertForSequenceClassification")
     return "BertModel"
+
+
+def _with_modules(source: WeightsSource) -> WeightsSource:
+    """Adds how vectors are made of texts, where sentence-transformers has its files beside."""
+    modules = read_modules(source.path, source.encoder.hidden_size)
+    if modules is None or modules.obstacle:
+        return source
+    if modules.lower_case and not source.lower_case:
+        # Lower-casing before the tokenizer leaves the accents to it.
+        source = source._replace(lower_case=True, strip_accents=bool(source.strip_accents))
+    # With heads beside, it is their model, too.
+    is_plain = source.model == "BertEncoder"
+    return source._replace(
+        model="BertSentenceEncoder" if is_plain else source.model,
+        pooling=modules.pooling,
+        normalize=modules.normalize,
+        sequence_length=modules.sequence_length or source.encoder.max_positions,
+    )
 
 
 def _encoder_config(file: str, values: Mapping[str, Any]) -> EncoderConfig:

@@ -1,5 +1,6 @@
 """The tokenizer beside Hugging Face's weights: its pieces and its rules, in and out."""
 
+import itertools
 import json
 import posixpath
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ class TokenizerFiles(NamedTuple):
 
 
 def read_tokenizer(path: str) -> TokenizerFiles:
-    """Reads the tokenizer of a folder: vocab.txt, or else the WordPiece model of tokenizer.json.
+    """Reads the tokenizer of a folder: vocab.txt, the WordPiece model of tokenizer.json, or both.
 
     Settings of tokenizer_config.json go before those of tokenizer.json, as they do there. Added
     tokens are found in the text as they stand; there, those of an uncased tokenizer that are not
@@ -34,7 +35,8 @@ def read_tokenizer(path: str) -> TokenizerFiles:
         path: str. Local or gs:// folder.
 
     Raises:
-        InputError: If a file is damaged, or the tokenizer is another one than BERT's.
+        InputError: If a file is damaged, the tokenizer is another one than BERT's, or vocab.txt and
+            tokenizer.json have other pieces.
     """
     names = list_folder(path)
     settings: dict[str, Any] = {}
@@ -47,21 +49,17 @@ def read_tokenizer(path: str) -> TokenizerFiles:
     rules |= {name: settings[name] for name in _RULES if name in settings}
     _check_rules(path, rules)
     added = _added_tokens(path, fast, settings, names)
-    pieces = None
+    found: dict[str, list[str]] = {}
     if VOCABULARY in names:
-        pieces = list(Vocabulary.load(posixpath.join(path, VOCABULARY)).pieces)
-    elif fast:
-        pieces = _wordpiece_pieces(posixpath.join(path, TOKENIZER), fast)
-    if pieces is None:
+        found[VOCABULARY] = list(Vocabulary.load(posixpath.join(path, VOCABULARY)).pieces)
+    if fast:
+        found[TOKENIZER] = _wordpiece_pieces(posixpath.join(path, TOKENIZER), fast)
+    if not found:
         return TokenizerFiles(None, rules["do_lower_case"], rules["strip_accents"], ())
-    for token, index in sorted(added.items(), key=lambda item: item[1]):
-        if index == len(pieces):
-            pieces.append(token)
-        elif index > len(pieces) or pieces[index] != token:
-            raise InputError(
-                f"{path}: the added token {token!r} has the id {index}, at which the vocabulary of "
-                f"{len(pieces)} pieces has no such piece; take the files of one tokenizer."
-            )
+    for pieces in found.values():
+        _append_added(path, pieces, added)
+    pieces = next(iter(found.values()))
+    _check_same_pieces(path, found)
     return TokenizerFiles(
         Vocabulary(pieces),
         rules["do_lower_case"],
@@ -114,6 +112,28 @@ def write_tokenizer(
         write_atomically(posixpath.join(path, name), content.encode())
 
 
+def _append_added(path: str, pieces: list[str], added: Mapping[str, int]) -> None:
+    for token, index in sorted(added.items(), key=lambda item: item[1]):
+        if index == len(pieces):
+            pieces.append(token)
+        elif not 0 <= index < len(pieces) or pieces[index] != token:
+            raise InputError(
+                f"{path}: the added token {token!r} has the id {index}, at which the vocabulary of "
+                f"{len(pieces)} pieces has no such piece; take the files of one tokenizer."
+            )
+
+
+def _check_same_pieces(path: str, found: Mapping[str, list[str]]) -> None:
+    if len(found) < 2 or found[VOCABULARY] == found[TOKENIZER]:
+        return
+    pairs = itertools.zip_longest(found[VOCABULARY], found[TOKENIZER])
+    index, (one, other) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+    raise InputError(
+        f"{path}: the piece of the id {index} is {one!r} in {VOCABULARY} and {other!r} in "
+        f"{TOKENIZER}; take the files of one tokenizer, or remove the wrong one."
+    )
+
+
 # Settings that decide how text is cut, with their defaults.
 _RULES = {
     "do_lower_case": True,
@@ -133,6 +153,13 @@ def _rules(file: str, fast: Mapping[str, Any]) -> dict[str, Any]:
     if kind != "BertNormalizer":
         raise InputError(
             f"{file} has a normalizer {kind!r}, and only BertNormalizer can be read; take a "
+            f"tokenizer of BERT."
+        )
+    words = fast.get("pre_tokenizer")
+    kind = words.get("type") if isinstance(words, dict) else words
+    if kind != "BertPreTokenizer":
+        raise InputError(
+            f"{file} has a pre_tokenizer {kind!r}, and only BertPreTokenizer can be read; take a "
             f"tokenizer of BERT."
         )
     if normalizer.get("clean_text") is False:
@@ -201,8 +228,10 @@ def _wordpiece_pieces(file: str, fast: Mapping[str, Any]) -> list[str]:
             f"{file} has a model of type {kind!r}, and only WordPiece, which BERT has, can be read."
         )
     vocabulary = model.get("vocab")
-    ids = sorted(vocabulary.values()) if isinstance(vocabulary, dict) else None
-    if not ids or ids != list(range(len(ids))):
+    ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else []
+    # As a set, as values of other types cannot be sorted.
+    is_whole = all(isinstance(index, int) for index in ids) and set(ids) == set(range(len(ids)))
+    if not ids or not is_whole:
         raise InputError(
             f"{file} must give each piece of its model an id from 0 on, without gaps; copy it "
             f"again."

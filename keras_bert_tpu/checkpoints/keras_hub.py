@@ -83,8 +83,8 @@ _ELSEWHERE = {
 
 
 def is_preset_name(path: str) -> bool:
-    """Whether a path is the name of a preset: bert_tiny_en_uncased, kaggle://..., hf://..."""
-    return path.startswith(("kaggle://", "hf://")) or re.fullmatch(r"bert_\w+", path) is not None
+    """Whether a path is the name of a preset: bert_tiny_en_uncased or kaggle://..."""
+    return path.startswith("kaggle://") or re.fullmatch(r"bert_\w+", path) is not None
 
 
 def is_preset_folder(path: str, files: set[str]) -> bool:
@@ -197,8 +197,7 @@ def _read_named(hub: ModuleType, name: str) -> WeightsSource:
             f"network, or give the folder of a preset."
         ) from error
     encoder = _encoder_config(name, {"class_name": "BertBackbone", "config": backbone.get_config()})
-    pieces = tokenizer.get_vocabulary()
-    vocabulary = Vocabulary(pieces)
+    vocabulary = Vocabulary(tokenizer.get_vocabulary())
     strips = True if tokenizer.strip_accents else None
     return _source(name, backbone, encoder, vocabulary, bool(tokenizer.lowercase), strips, None)
 
@@ -219,7 +218,7 @@ def _source(
         settings = bert_config.read_settings(folder, encoder, vocabulary, lower_case, strip_accents)
     else:
         settings = bert_config.Settings(encoder, lower_case, strip_accents, (), (), None)
-    ours = "BertEncoder"
+    ours = "BertSentenceEncoder" if settings.pooling else "BertEncoder"
     if "classifier/kernel" in arrays:
         ours = "BertTextClassifier"
     elif any(name.startswith("masked_language_model/") for name in arrays):
@@ -235,6 +234,9 @@ def _source(
         lower_case=settings.lower_case,
         strip_accents=settings.strip_accents,
         added_tokens=settings.added_tokens,
+        sequence_length=settings.sequence_length,
+        pooling=settings.pooling,
+        normalize=settings.normalize,
     )
 
 
@@ -244,7 +246,7 @@ def _import_keras_hub() -> ModuleType:
     except ImportError as error:
         raise InputError(
             f"Presets of KerasHub need it to be installed ({error}); run "
-            f"pip install 'keras_bert_tpu[keras_hub]'."
+            f"pip install 'keras_bert_tpu[keras-hub]'."
         ) from error
     return keras_hub
 

@@ -66,8 +66,9 @@ class LoadReport(NamedTuple):
 def load_weights(model: keras.Model, source: WeightsSource) -> LoadReport:
     """Assigns the weights of a source to a model, by their names.
 
-    What the source has no weights for begins at random, and a warning names it. Only a folder of
-    ours that is of the model's own class must have just its weights.
+    What the source has no weights for begins at random, and a warning names it, but for a pooler
+    that is not trained. Only a folder of ours that is of the model's own class must have just its
+    weights.
 
     Args:
         model: keras.Model: a BertEncoder, or a model whose encoder has the name "encoder".
@@ -79,8 +80,15 @@ def load_weights(model: keras.Model, source: WeightsSource) -> LoadReport:
             of ours does not have just the weights of its class.
     """
     is_encoder = isinstance(model, BertEncoder)
+    # Models that have no use for the pooler do not train it, and many sources lack it.
+    has_idle_pooler = not is_encoder and not model.encoder.pooler.trainable
     if source.format == "kbt" and source.model == type(model).__name__ and not is_encoder:
-        check_same_arrays(source.path, weights_by_name(model), source.arrays)
+        needed = {
+            name: variable
+            for name, variable in weights_by_name(model).items()
+            if name in source.arrays or not (has_idle_pooler and name.startswith(POOLER))
+        }
+        check_same_arrays(source.path, needed, source.arrays)
     prefix = ENCODER if is_encoder else ""
     variables = {f"{prefix}{name}": value for name, value in weights_by_name(model).items()}
     shapes = {
@@ -100,9 +108,12 @@ def load_weights(model: keras.Model, source: WeightsSource) -> LoadReport:
         check_vocabulary(source.path, len(source.vocabulary), source.encoder)
     for name in report.loaded:
         variables[name].assign(source.arrays[name])
-    if report.random:
+    needed_random = [
+        name for name in report.random if not (has_idle_pooler and name.startswith(POOLER))
+    ]
+    if needed_random:
         warnings.warn(
-            f"{source.description} has no weights for {_some(report.random)}: they begin at "
+            f"{source.description} has no weights for {_some(needed_random)}: they begin at "
             f"random, and are to be trained before the model is of use.",
             stacklevel=2,
         )

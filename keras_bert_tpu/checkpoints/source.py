@@ -48,9 +48,9 @@ def read_weights(path: str) -> WeightsSource:
             - a checkpoint of the Model Garden (`model_garden.read_model_garden`);
             - a preset of KerasHub (`keras_hub.read_keras_hub`).
 
-            Or the name of a preset of KerasHub (`bert_tiny_en_uncased`, `kaggle://...`,
-            `hf://...`), or of a model on the Hugging Face hub (`bert-base-uncased`), where there is
-            no folder of that name.
+            Or the name of a preset of KerasHub (`bert_tiny_en_uncased`, `kaggle://...`), or of a
+            model on the Hugging Face hub (`bert-base-uncased`, or `hf://...` as KerasHub writes
+            it; what is there is told by its files), where there is no folder of that name.
 
     Raises:
         InputError: If there are no such weights, or they are damaged, of an unknown format or of
@@ -99,8 +99,8 @@ def read_weights(path: str) -> WeightsSource:
 def _from_name(name: str) -> WeightsSource:
     if name and is_preset_name(name):
         return read_keras_hub(name)
-    if name and hub.is_hub_name(name):
-        return read_weights(hub.download(name))
+    if name and hub.is_hub_name(name.removeprefix("hf://")):
+        return read_weights(hub.download(name.removeprefix("hf://")))
     raise InputError(
         f"There is no folder {name!r} to read weights from; give a model folder, a checkpoint, "
         f"the folder of a run, or the name of a model on a hub."
@@ -128,6 +128,8 @@ def _from_model_folder(path: str) -> WeightsSource:
         labels=config.labels,
         sequence_length=config.sequence_length,
         multi_label=config.multi_label,
+        pooling=config.pooling,
+        normalize=config.normalize,
     )
 
 

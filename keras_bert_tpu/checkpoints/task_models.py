@@ -57,7 +57,7 @@ def from_source(
     model.tokenizer = source.tokenizer()
     model.labels = labels
     model.multi_label = source.multi_label
-    model.sequence_length = _length(source, sequence_length)
+    model.sequence_length = longest_rows(source, sequence_length)
     if is_same:
         load_weights(model, source)
     else:
@@ -133,7 +133,12 @@ def _check_labels(path: str, known: Sequence[str], labels: Sequence[str]) -> Non
         )
 
 
-def _length(source: WeightsSource, asked: int | None) -> int:
+def longest_rows(source: WeightsSource, asked: int | None) -> int:
+    """Returns the length of rows: as asked for, or else that of the source, or else 128.
+
+    Raises:
+        InputError: If it is longer than the positions of the encoder.
+    """
     positions = source.encoder.max_positions
     if asked and asked > positions:
         raise InputError(

@@ -29,8 +29,10 @@ class WeightsSource(NamedTuple):
         strip_accents: bool or None. None does as `lower_case` does.
         added_tokens: tuple of str.
         labels: tuple of str. Names of the classes of a classification head; () if none are known.
-        sequence_length: int. Longest rows of a task model; 0 if it is not known.
+        sequence_length: int. Longest rows of a model of texts; 0 if it is not known.
         multi_label: bool. Whether a text may have several of the labels.
+        pooling: str. How a sentence encoder makes one vector of a text; "" if it is of none.
+        normalize: bool. Whether its vectors have the length 1.
     """
 
     path: str
@@ -46,6 +48,8 @@ class WeightsSource(NamedTuple):
     labels: tuple[str, ...] = ()
     sequence_length: int = 0
     multi_label: bool = False
+    pooling: str = ""
+    normalize: bool = False
 
     def assign_to(self, model: keras.Model) -> None:
         """Assigns all weights of a model.

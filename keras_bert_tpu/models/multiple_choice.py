@@ -1,12 +1,13 @@
 """The best of several continuations or answers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_bert_tpu.config import EncoderConfig
+from keras_bert_tpu.models.raw_text import cross_entropy_of_classes, is_in_lists
 from keras_bert_tpu.models.task_model import TaskModel
 
 _TOKEN_INPUTS = ("token_ids", "segment_ids", "padding_mask")
@@ -15,6 +16,10 @@ _TOKEN_INPUTS = ("token_ids", "segment_ids", "padding_mask")
 @keras.saving.register_keras_serializable(package="keras_bert_tpu")
 class BertMultipleChoice(TaskModel):
     """Encoder with one score for each choice, from its pooled output (arXiv 1810.04805, 4.4).
+
+    Raw text, in `fit`, `evaluate` and `predict` of a model with a tokenizer, is a tuple of a list
+    of texts and a list of lists of their choices, as many for each; the labels are numbers of
+    choices. `predict` returns the scores [texts, choices].
 
     Args:
         config: EncoderConfig.
@@ -46,3 +51,23 @@ class BertMultipleChoice(TaskModel):
         rows = {name: ops.reshape(inputs[name], (-1, length)) for name in _TOKEN_INPUTS}
         outputs = self.encoder(rows, training=training, seed=seed)
         return ops.reshape(self.score(outputs["pooled_output"], training, seed), (-1, choices))
+
+    def _text_batches(
+        self, x: Any, y: Any, sample_weight: Any, batch_size: int, shuffle: bool
+    ) -> Any:
+        if not is_in_lists(x):
+            return None
+        # Text is TensorFlow's business; the model itself builds with any backend.
+        from keras_bert_tpu.tasks import raw_text
+
+        return raw_text.choice_batches(self, x, y, sample_weight, batch_size, shuffle)
+
+    def _predict_text(self, x: Any, predict: Callable[[Any], Any]) -> Any:
+        if not is_in_lists(x):
+            return None
+        from keras_bert_tpu.tasks import raw_text
+
+        return raw_text.predict_choices(self, x, predict)
+
+    def _default_losses(self) -> dict[str, Any]:
+        return cross_entropy_of_classes()

@@ -1,18 +1,25 @@
 """Questions about a passage: where the answer begins and ends."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_bert_tpu.config import EncoderConfig
+from keras_bert_tpu.models.raw_text import cross_entropy_of_classes, is_in_lists
 from keras_bert_tpu.models.task_model import TaskModel
 
 
 @keras.saving.register_keras_serializable(package="keras_bert_tpu")
 class BertQuestionAnswerer(TaskModel):
     """Encoder with two scores for each piece, of a start and of an end (arXiv 1810.04805, 4.2).
+
+    Raw text, in `fit`, `evaluate` and `predict` of a model with a tokenizer, is a tuple of a list
+    of questions and a list of passages, of any length; the labels are a list of answers, each a
+    tuple of its text and the character of the passage that it begins on, or () if there is none.
+    Answers in the form of SQuAD's data sets, {"text": [...], "answer_start": [...]}, are taken,
+    too. `predict` returns a list of `tasks.raw_text.PredictedAnswer`: text, probability, null_odds.
 
     Args:
         config: EncoderConfig.
@@ -50,3 +57,23 @@ class BertQuestionAnswerer(TaskModel):
         """
         outputs = self.encoder(inputs, training=training, seed=seed)
         return ops.transpose(self.score(outputs["sequence_output"], training, seed), (0, 2, 1))
+
+    def _text_batches(
+        self, x: Any, y: Any, sample_weight: Any, batch_size: int, shuffle: bool
+    ) -> Any:
+        if not is_in_lists(x):
+            return None
+        # Text is TensorFlow's business; the model itself builds with any backend.
+        from keras_bert_tpu.tasks import raw_text
+
+        return raw_text.answer_batches(self, x, y, sample_weight, batch_size, shuffle)
+
+    def _predict_text(self, x: Any, predict: Callable[[Any], Any]) -> Any:
+        if not is_in_lists(x):
+            return None
+        from keras_bert_tpu.tasks import raw_text
+
+        return raw_text.predict_answers(self, x, predict)
+
+    def _default_losses(self) -> dict[str, Any]:
+        return cross_entropy_of_classes()

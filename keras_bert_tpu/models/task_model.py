@@ -10,9 +10,10 @@ from keras_bert_tpu.config import EncoderConfig
 from keras_bert_tpu.layers.configured import Configured, truncated_normal
 from keras_bert_tpu.layers.dropout import Dropout
 from keras_bert_tpu.models.encoder import BertEncoder
+from keras_bert_tpu.models.raw_text import RawTextModel
 
 
-class TaskModel(Configured, keras.Model):
+class TaskModel(Configured, RawTextModel):
     """An encoder whose output goes through dropout and a dense layer (arXiv 1810.04805, 3.2).
 
     All variables exist once the constructor returns. The scores are float32 whatever the policy.

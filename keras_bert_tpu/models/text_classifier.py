@@ -1,14 +1,13 @@
 """Texts, or pairs of texts, to classes or to a number."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 
 from keras_bert_tpu.config import EncoderConfig
+from keras_bert_tpu.models.raw_text import cross_entropy_of_classes
 from keras_bert_tpu.models.task_model import TaskModel
-
-_BATCH_SIZE, _LEARNING_RATE = 32, 5e-5
 
 
 @keras.saving.register_keras_serializable(package="keras_bert_tpu")
@@ -43,7 +42,6 @@ class BertTextClassifier(TaskModel):
     ):
         super().__init__(config, num_classes, "classifier", dtype=dtype, name=name, **kwargs)
         self.num_classes = num_classes
-        self._is_compiled_by_default = False
 
     def call(
         self, inputs: Mapping[str, Any], training: bool | None = None, seed: Any = None
@@ -61,93 +59,44 @@ class BertTextClassifier(TaskModel):
         outputs = self.encoder(inputs, training=training, seed=seed)
         return self.score(outputs["pooled_output"], training, seed)
 
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Takes what `keras.Model.compile` takes."""
-        self._is_compiled_by_default = False
-        super().compile(*args, **kwargs)
-
-    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
-        """Trains on raw text, or on what `keras.Model.fit` takes.
-
-        A model that was not compiled is so, for each call anew, by BERT's rules: AdamW with a peak
-        of 5e-5, reached after a tenth of the steps, and down to 0 on a straight line.
-
-        Args:
-            x: Texts, see the class.
-            y: Labels.
-            **kwargs: Those of `keras.Model.fit`; `batch_size` is 32 by default, and
-                `validation_data` may be text, too.
-
-        Returns:
-            keras.callbacks.History.
-        """
-        x, y, kwargs = self._batches(x, y, kwargs, shuffle=kwargs.get("shuffle", True))
-        if (held_out := kwargs.get("validation_data")) is not None:
-            parts = held_out if isinstance(held_out, tuple) else (held_out,)
-            inputs, targets, weights = (*parts, None, None)[:3]
-            how = {"sample_weight": weights, "batch_size": kwargs.get("validation_batch_size")}
-            batches, _, _ = self._batches(inputs, targets, how)
-            if batches is not inputs:
-                kwargs["validation_data"] = batches
-        if not self.compiled or self._is_compiled_by_default:
-            self._compile_for(x, y, kwargs)
-        return super().fit(x, y, **kwargs)
-
-    def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
-        """Judges raw text, or what `keras.Model.evaluate` takes."""
-        x, y, kwargs = self._batches(x, y, kwargs)
-        return super().evaluate(x, y, **kwargs)
-
-    def predict(self, x: Any, **kwargs: Any) -> Any:
-        """Scores raw text, or what `keras.Model.predict` takes; returns [examples, classes]."""
-        x, _, kwargs = self._batches(x, None, kwargs)
-        return super().predict(x, **kwargs)
-
     def head_config(self) -> dict[str, Any]:
         """Returns what the constructor takes beside the config."""
         return {"num_classes": self.num_classes}
 
-    def _batches(
-        self, x: Any, y: Any, kwargs: dict[str, Any], shuffle: bool | None = None
-    ) -> tuple[Any, Any, dict[str, Any]]:
-        """Puts batches of rows in the place of text; all else stays as it is."""
+    def _text_batches(
+        self, x: Any, y: Any, sample_weight: Any, batch_size: int, shuffle: bool
+    ) -> Any:
         # Text is TensorFlow's business; the model itself builds with any backend.
-        if self.tokenizer is None:
-            return x, y, kwargs
         from keras_bert_tpu.text.batches import is_text, text_batches
 
         if not is_text(x):
-            return x, y, kwargs
-        kwargs = dict(kwargs)
-        batches = text_batches(
+            return None
+        return text_batches(
             x,
             y,
-            kwargs.pop("sample_weight", None),
+            sample_weight,
             self.tokenizer,
             self.sequence_length,
-            kwargs.pop("batch_size", None) or _BATCH_SIZE,
+            batch_size,
             self.labels,
-            bool(shuffle),
+            shuffle,
         )
-        if shuffle is not None:
-            kwargs["shuffle"] = False  # Of the batches; the texts are.
-        return batches, None, kwargs
 
-    def _compile_for(self, x: Any, y: Any, kwargs: dict[str, Any]) -> None:
-        from keras_bert_tpu.training.optimizers import BertAdamW
-        from keras_bert_tpu.training.schedules import WarmupDecay
+    def _predict_text(self, x: Any, predict: Callable[[Any], Any]) -> Any:
+        from keras_bert_tpu.text.batches import is_text_in_memory
 
-        steps = kwargs.get("steps_per_epoch")
-        if steps is None and y is not None:
-            steps = -(-len(y) // (kwargs.get("batch_size") or _BATCH_SIZE))
-        steps = (steps or len(x)) * kwargs.get("epochs", 1)
-        rate = WarmupDecay(_LEARNING_RATE, steps // 10, steps)
-        is_regression = self.num_classes == 1
-        self.compile(
-            optimizer=BertAdamW(rate, bias_correction=True),
-            loss="mean_squared_error"
-            if is_regression
-            else keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=[] if is_regression else ["accuracy"],
-        )
-        self._is_compiled_by_default = True
+        if not is_text_in_memory(x):
+            return None
+        from keras_bert_tpu.tasks import raw_text
+
+        return raw_text.predict_texts(self, x if isinstance(x, tuple) else (x,), predict)
+
+    def _default_losses(self) -> dict[str, Any]:
+        if self.num_classes == 1:
+            return {"loss": "mean_squared_error"}
+        if self.multi_label:
+            return {
+                "loss": keras.losses.BinaryCrossentropy(from_logits=True),
+                "metrics": [keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)],
+            }
+        return cross_entropy_of_classes()

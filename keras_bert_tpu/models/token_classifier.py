@@ -1,17 +1,23 @@
 """A class for each word piece: named entities, parts of speech."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 
 from keras_bert_tpu.config import EncoderConfig
+from keras_bert_tpu.models.raw_text import cross_entropy_of_classes, is_in_lists
 from keras_bert_tpu.models.task_model import TaskModel
 
 
 @keras.saving.register_keras_serializable(package="keras_bert_tpu")
 class BertTokenClassifier(TaskModel):
     """Encoder with a dense layer on the output of each piece (arXiv 1810.04805, 5.3).
+
+    Raw text, in `fit`, `evaluate` and `predict` of a model with a tokenizer, is a list of
+    sentences, each a list of words; the labels are a list of lists of numbers, or of names that are
+    among the model's labels. `predict` returns a list with an array [words, classes] for each
+    sentence: the scores of the words' first pieces, those of long sentences from several windows.
 
     Args:
         config: EncoderConfig.
@@ -55,3 +61,23 @@ class BertTokenClassifier(TaskModel):
     def head_config(self) -> dict[str, Any]:
         """Returns what the constructor takes beside the config."""
         return {"num_classes": self.num_classes}
+
+    def _text_batches(
+        self, x: Any, y: Any, sample_weight: Any, batch_size: int, shuffle: bool
+    ) -> Any:
+        if not is_in_lists(x):
+            return None
+        # Text is TensorFlow's business; the model itself builds with any backend.
+        from keras_bert_tpu.tasks import raw_text
+
+        return raw_text.word_batches(self, x, y, sample_weight, batch_size, shuffle)
+
+    def _predict_text(self, x: Any, predict: Callable[[Any], Any]) -> Any:
+        if not is_in_lists(x):
+            return None
+        from keras_bert_tpu.tasks import raw_text
+
+        return raw_text.predict_words(self, x, predict)
+
+    def _default_losses(self) -> dict[str, Any]:
+        return cross_entropy_of_classes()

@@ -8,6 +8,7 @@ import json
 import os
 import tempfile
 import textwrap
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ WORK_FOLDER = "kbt-prepare-unfinished"
 _PLAN_FILE = "plan.json"
 # Of the files in the work folder; one that another version left cannot be gone on with.
 _WORK_VERSION = 2
+# What reading a file of JSON with other content than was written raises.
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error)
 
 
 class WorkFolder:
@@ -87,9 +90,10 @@ class WorkFolder:
             raise already_prepared(self.output, earlier)
         begun = None if has_manifest else self._read_plan(overwrite)
         if begun is not None:
-            different = _first_difference(begun["identity"], self._identity)
+            identity, plan = begun
+            different = _first_difference(identity, self._identity)
             if not different:
-                return CorpusPlan.from_json(begun["plan"], self._corpora, self._config)
+                return plan
             if not overwrite:
                 raise InputError(
                     f"{self.folder!r} holds a preparation that did not finish and that differs in "
@@ -142,25 +146,33 @@ class WorkFolder:
         )
 
     def unit(self, unit: int) -> tuple[list[str], Counts] | None:
-        """The files and counts of a unit that is there, or None."""
-        values = self._read(f"{_unit_name(unit)}.json")
-        if values is None:
+        """The files and counts of a unit that is there and whole, or None."""
+        try:
+            values = self._read(f"{_unit_name(unit)}.json")
+            if values is None:
+                return None
+            sizes, counts = dict(values["files"]), Counts(**values["counts"])
+        except _DAMAGE:
             return None
-        files = [self._path(name) for name in values["files"]]
-        for path, size in zip(files, values["files"].values(), strict=True):
+        files = [self._path(name) for name in sizes]
+        for path, size in zip(files, sizes.values(), strict=True):
             if not tf.io.gfile.exists(path) or tf.io.gfile.stat(path).length != size:
                 return None
-        return files, Counts(**values["counts"])
+        return files, counts
 
     def shard(self, name: str) -> Shard | None:
         """The entry of a shard that is complete, or None."""
-        values = self._read(f"{name}.json")
-        if values is None:
+        try:
+            values = self._read(f"{name}.json")
+            if values is None:
+                return None
+            shard = Shard(**{**values, "length_counts": tuple(values["length_counts"])})
+        except _DAMAGE:
             return None
         path = tf.io.gfile.join(self.output, name)
-        if not tf.io.gfile.exists(path) or tf.io.gfile.stat(path).length != values["bytes"]:
+        if not tf.io.gfile.exists(path) or tf.io.gfile.stat(path).length != shard.bytes:
             return None
-        return Shard(**{**values, "length_counts": tuple(values["length_counts"])})
+        return shard
 
     def write(self, name: str, values: Any) -> None:
         """Writes a file of JSON that has its name only when it is whole."""
@@ -169,15 +181,22 @@ class WorkFolder:
             file.write(json.dumps(values))
         tf.io.gfile.rename(f"{path}.partial", path, overwrite=True)
 
-    def _read_plan(self, overwrite: bool) -> Any:
+    def _read_plan(self, overwrite: bool) -> tuple[Any, CorpusPlan | None] | None:
+        """What a plan that is there was made for, and the plan itself if that is the same."""
         try:
-            return self._read(_PLAN_FILE)
-        except ValueError as error:
+            values = self._read(_PLAN_FILE)
+            if values is None:
+                return None
+            identity, text = values["identity"], values["plan"]
+            if _first_difference(identity, self._identity):
+                return identity, None
+            return identity, CorpusPlan.from_json(text, self._corpora, self._config)
+        except _DAMAGE as error:
             if overwrite:
                 return None
             raise InputError(
                 f"{self._path(_PLAN_FILE)} of a preparation that did not finish cannot be read "
-                f"({error}); start afresh with --overwrite."
+                f"({error!r}); start afresh with --overwrite."
             ) from error
 
     def _try_to_write(self) -> None:
@@ -189,12 +208,15 @@ class WorkFolder:
                 file.write("A file to see whether this folder can be written to.")
             tf.io.gfile.remove(path)
 
-    def _read(self, name: str) -> Any:
+    def _read(self, name: str) -> dict[str, Any] | None:
         try:
             with tf.io.gfile.GFile(self._path(name), "r") as file:
-                return json.loads(file.read())
+                values = json.loads(file.read())
         except tf.errors.NotFoundError:
             return None
+        if not isinstance(values, dict):
+            raise ValueError("it holds no JSON object")
+        return values
 
     def _path(self, name: str) -> str:
         return tf.io.gfile.join(self.folder, name)

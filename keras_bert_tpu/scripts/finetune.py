@@ -4,11 +4,15 @@ The loop is one jump away in `training.finetuning.finetune`, the losses in
 `training.finetuning_step`.
 """
 
+import sys
+from collections.abc import Sequence
+
 from absl import flags
 
 from keras_bert_tpu.scripts import app
 
 PROGRAM = "kbt-finetune"
+TFDS = "tfds:"
 FILE_TASKS = ("classification", "regression", "squad", "ner", "swag")
 
 USAGE = """Trains a task model on a pre-trained encoder.
@@ -19,18 +23,26 @@ USAGE = """Trains a task model on a pre-trained encoder.
   kbt-finetune --task=squad --data=train-v1.1.json --dev=dev-v1.1.json --checkpoint=run/model \\
       --output=squad
   kbt-finetune --task=STS-B --data=glue --checkpoint=run/model --output=sts-b --seeds=5
+  kbt-finetune --task=RTE --data=glue/RTE --checkpoint=run/model --output=rte --grid=paper
+  kbt-finetune --task=classification --data=tfds:imdb_reviews@train --dev=tfds:imdb_reviews@test \\
+      --checkpoint=run/model --output=imdb --set sequence_length=256
 
 Tasks are those of GLUE (CoLA, SST-2, MRPC, STS-B, QQP, MNLI, QNLI, RTE, WNLI), whose --data is the
 folder of their files, and others, whose --data and --dev are files:
 
-  classification, regression  one or two columns of text in .csv, .tsv or .jsonl
+  classification, regression  one or two columns of text in .csv, .tsv or .jsonl, or features of
+                              a data set of tensorflow-datasets, tfds:NAME[/CONFIG]@SPLIT
   squad                       questions about passages, SQuAD 1.1 or 2.0 in JSON
   ner                         words and labels in CoNLL columns
   swag                        multiple choice in the columns of SWAG
 
 The output folder holds model/, metrics.json (of the development set), a model card (README.md,
 card.json), curves.png, predictions, and for classes confusion.png. The settings' defaults are those
-of the paper."""
+of the paper. With --seeds each run has a folder of its own, seed-N, and metrics.json the means;
+with --grid each combination has one, metrics.json is that of the best, and grid.json lists all.
+
+A fine-tuning that was broken off goes on: give the same command again. SIGTERM, which a machine
+that is preempted gets, saves at once and ends with exit status 75."""
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -69,6 +81,16 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "seeds", 1, "Runs with different seeds, for mean and spread.", 1, flag_values=values
     )
+    flags.DEFINE_multi_string(
+        "grid",
+        [],
+        "Values of a setting, all combinations of which are tried, for example --grid "
+        "learning_rate=2e-5,3e-5; paper is the grid of BERT's paper.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "tfds_folder", "", "Folder of tensorflow-datasets, local or gs://.", flag_values=values
+    )
     app.define_tpu_flag(values)
 
 
@@ -77,8 +99,10 @@ def main() -> None:
     # Here, because importing TensorFlow takes seconds that --help should not.
     from keras_bert_tpu.config import FinetuningConfig
     from keras_bert_tpu.dataclass_yaml import apply_overrides, from_dict, load_yaml
+    from keras_bert_tpu.tasks.grid import parse_grid, run_grid
     from keras_bert_tpu.tasks.run import run_task
     from keras_bert_tpu.tpu.connect import connect
+    from keras_bert_tpu.training.termination import EXIT_CODE, Terminated
 
     values = flags.FLAGS
     task = _task(values)
@@ -87,11 +111,19 @@ def main() -> None:
     else:
         settings = apply_overrides(FinetuningConfig, dict(task.settings), values.set)
         config = from_dict(FinetuningConfig, settings)
+    combinations = parse_grid(values.grid, config) if values.grid else {}
     connection = connect(values.tpu)
     print(f"Running on {connection.description}.", flush=True)
-    metrics = run_task(
-        task, values.checkpoint, values.output, config, values.seeds, connection.strategy
-    )
+    common = (task, values.checkpoint, values.output)
+    how = {"seeds": values.seeds, "strategy": connection.strategy}
+    try:
+        if combinations:
+            metrics = run_grid(*common, combinations, **how)
+        else:
+            metrics = run_task(*common, config, **how)
+    except Terminated as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        sys.exit(EXIT_CODE)
     figures = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
     print(f"Done: {figures}; all is in {values.output}.")
 
@@ -133,10 +165,16 @@ def _table_task(values: flags.FlagValues):
 
     columns = TableColumns(tuple(values.text_columns), values.label_column)
     is_regression = values.task == "regression"
-    separator = values.label_separator
-    training = tables.read(values.data, columns, values.labels, is_regression, separator)
+
+    def read(source: str, labels: Sequence[str]) -> list[tables.TextExample]:
+        how = (columns, labels, is_regression, values.label_separator)
+        if not source.startswith(TFDS):
+            return tables.read(source, *how)
+        return tables.read_data_set(source.removeprefix(TFDS), *how, values.tfds_folder)
+
+    training = read(values.data, values.labels)
     labels = () if is_regression else tuple(values.labels) or tables.label_names(training)
-    development = tables.read(values.dev, columns, labels, is_regression, separator)
+    development = read(values.dev, labels)
     return table_classification(values.task, training, development, labels)
 
 

@@ -53,11 +53,13 @@ class MultipleChoice(Task):
 
     def encode(self, model: BertMultipleChoice) -> EncodedTask:
         """Makes a row of each choice."""
-        training, trimmed = arrays_of(self.training, model)
-        held_out, _ = arrays_of(self.development, model)
+        training, of_training = arrays_of(self.training, model)
+        held_out, of_development = arrays_of(self.development, model)
         remarks = [
-            f"{trimmed:,} choices to train on are longer than {model.sequence_length} pieces, and "
+            f"{trimmed:,} choices of {split} are longer than {model.sequence_length} pieces, and "
             f"trimmed."
+            for split, trimmed in (("train", of_training), ("dev", of_development))
+            if trimmed
         ]
 
         def decide(predictor: Predictor) -> list[int]:
@@ -70,7 +72,7 @@ class MultipleChoice(Task):
             path = posixpath.join(folder, PREDICTIONS)
             swag.write_predictions(path, decide(predictor), self.development)
 
-        return EncodedTask(training, evaluate, write_outputs, remarks if trimmed else ())
+        return EncodedTask(training, evaluate, write_outputs, remarks)
 
 
 def arrays_of(

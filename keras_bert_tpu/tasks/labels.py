@@ -18,7 +18,7 @@ class LabelReader:
             and words in one column.
         regression: bool. Whether labels are numbers to predict.
         separator: str. What parts several names in one label, which may then have any number of
-            them; a JSON list is one, too. Empty if a label is one name.
+            them; a JSON list of strings and numbers is one, too. Empty if a label is one name.
     """
 
     def __init__(self, labels: Sequence[str], regression: bool, separator: str):
@@ -30,7 +30,7 @@ class LabelReader:
         self._labels = frozenset(labels)
         self._shown = some(list(labels))
         self._regression = regression
-        self._separator = separator
+        self.separator = separator
         # Whether the first label was a number, and where it stood.
         self._first: tuple[bool, str, str] | None = None
 
@@ -47,8 +47,8 @@ class LabelReader:
                 labels, or a word among numbers or the other way round.
         """
         value = value.strip()
-        if self._separator:
-            names = dict.fromkeys(_parts(value, self._separator))
+        if self.separator:
+            names = dict.fromkeys(_parts(value, self.separator, column, place))
             return tuple(self._name(name, column, place) for name in names)
         if not value:
             raise InputError(
@@ -102,15 +102,21 @@ def sorted_names(found: Sequence[Label]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _parts(value: str, separator: str) -> list[str]:
+def _parts(value: str, separator: str, column: str, place: str) -> list[str]:
     """Returns the names in a label that may have several."""
-    if value.startswith("["):
+    if value.startswith(("[", "{")):
         try:
             listed = json.loads(value)
         except ValueError:
             listed = None
-        if isinstance(listed, list):
-            return [str(name).strip() for name in listed]
+        if isinstance(listed, list | dict):
+            names = [str(name).strip() for name in listed if isinstance(name, str | int | float)]
+            if isinstance(listed, dict) or len(names) < len(listed) or not all(names):
+                raise InputError(
+                    f"The label in column {column!r} of {place} must be a list of names. Received: "
+                    f"{quoted(value)}."
+                )
+            return names
     return [name.strip() for name in value.split(separator) if name.strip()]
 
 

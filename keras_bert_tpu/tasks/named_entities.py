@@ -26,7 +26,8 @@ class NamedEntities(Task):
         labels: All labels; none takes those of the training.
 
     Raises:
-        InputError: If the development set has a label that the training has not.
+        InputError: If the development set has a label that the training has not, or that has only
+            one.
     """
 
     model_class = BertTokenClassifier
@@ -41,6 +42,11 @@ class NamedEntities(Task):
     ):
         self.training, self.development = training, development
         self.labels = tuple(labels) or ner.label_names(training)
+        if len(self.labels) < 2:
+            raise InputError(
+                f"There must be labels beside O to learn. Received: {list(self.labels)}; see that "
+                f"the last column of the file has them."
+            )
         unknown = set(ner.label_names(development)) - set(self.labels)
         if unknown - {"O"}:
             raise InputError(

@@ -19,6 +19,9 @@ _PIECE_LINES = 1024
 def write_lines(path: str, lines: Iterable[str]) -> None:
     """Writes lines of text as UTF-8, each with a line feed behind it.
 
+    Where going over the lines raises an error, nothing is left behind, and a file that was there
+    stays.
+
     Args:
         path: str. Local or gs:// path; missing local folders are made, a file is replaced.
         lines: Iterable of str, gone over once.
@@ -26,8 +29,8 @@ def write_lines(path: str, lines: Iterable[str]) -> None:
     Raises:
         InputError: If the file cannot be written.
     """
-    # An object in a bucket appears only once it is closed.
-    temporary = path if "://" in path else f"{path}.tmp"
+    # In a bucket, too: what is written until an error comes would appear there.
+    temporary = f"{path}.tmp"
     try:
         if folder := posixpath.dirname(path):
             tf.io.gfile.makedirs(folder)
@@ -39,10 +42,13 @@ def write_lines(path: str, lines: Iterable[str]) -> None:
                     file.write("".join(f"{line}\n" for line in piece).encode("utf-8"))
                     piece = []
             file.write("".join(f"{line}\n" for line in piece).encode("utf-8"))
-        if temporary != path:
-            tf.io.gfile.rename(temporary, path, overwrite=True)
+        tf.io.gfile.rename(temporary, path, overwrite=True)
     except tf.errors.OpError as error:
         raise InputError(f"{path!r} cannot be written: {error.message}") from error
+    except BaseException:
+        if tf.io.gfile.exists(temporary):
+            tf.io.gfile.remove(temporary)
+        raise
 
 
 def write_json(path: str, value: Any) -> None:

@@ -34,7 +34,6 @@ from keras_bert_tpu.training.task_prediction import Predictor
 MODELS = (BertTextClassifier, BertTokenClassifier, BertQuestionAnswerer, BertMultipleChoice)
 # Examples that are in memory at once: enough to sort by length.
 _CHUNK = 8192
-_LENGTH_MULTIPLE = 8
 _SEPARATOR = ","
 
 Example = TypeVar("Example")
@@ -96,7 +95,7 @@ def predict_file(
     Raises:
         InputError: If the file is not as it should be, or the output cannot be written.
     """
-    predictor = Predictor(model, batch_size, _LENGTH_MULTIPLE, strategy)
+    predictor = Predictor(model, batch_size, strategy=strategy)
     with tqdm.tqdm(unit="ex", disable=not progress) as bar:
         done = _Done(bar)
         if isinstance(model, BertQuestionAnswerer):
@@ -111,7 +110,9 @@ def predict_file(
             )
         elif isinstance(model, BertMultipleChoice):
             rows = _stream(
-                swag.read_unlabelled(path), lambda part: _choices(model, predictor, part), done
+                swag.read_unlabelled(path),
+                lambda part: _choices(model, predictor, part, done),
+                done,
             )
             predicted, examples = itertools.tee(rows)
             swag.write_predictions(
@@ -119,15 +120,17 @@ def predict_file(
             )
         else:
             _predict_texts(model, predictor, path, output, columns, done)
-        return done.number
+    if done.trimmed:
+        print(f"{done.trimmed:,} rows are longer than {model.sequence_length} pieces, and trimmed.")
+    return done.number
 
 
 class _Done:
-    """Counts examples, and moves a bar, which counts nothing where it is not shown."""
+    """Counts examples and trimmed rows, and moves a bar, which counts nothing if not shown."""
 
     def __init__(self, bar: tqdm.tqdm):
         self._bar = bar
-        self.number = 0
+        self.number = self.trimmed = 0
 
     def add(self, number: int) -> None:
         self.number += number
@@ -155,7 +158,9 @@ def _predict_texts(
     done: _Done,
 ) -> None:
     rows = _stream(
-        tables.read_unlabelled(path, columns), lambda part: _texts(model, predictor, part), done
+        tables.read_unlabelled(path, columns),
+        lambda part: _texts(model, predictor, part, done),
+        done,
     )
     predictions, examples, probabilities = itertools.tee(rows, 3)
     labels = model.labels or tuple(map(str, range(model.num_classes)))
@@ -171,9 +176,13 @@ def _predict_texts(
 
 
 def _texts(
-    model: BertTextClassifier, predictor: Predictor, examples: Sequence[tables.TextExample]
+    model: BertTextClassifier,
+    predictor: Predictor,
+    examples: Sequence[tables.TextExample],
+    done: _Done,
 ) -> Iterator[_Predicted]:
-    tokens, _ = text_rows.encode(examples, model.tokenizer, model.sequence_length)
+    tokens, trimmed = text_rows.encode(examples, model.tokenizer, model.sequence_length)
+    done.trimmed += trimmed
     scores = predictor(TaskArrays(tokens, {}))
     if model.multi_label:
         probabilities = 1.0 / (1.0 + np.exp(-scores))
@@ -193,9 +202,13 @@ def _entities(
 
 
 def _choices(
-    model: BertMultipleChoice, predictor: Predictor, examples: Sequence[swag.ChoiceExample]
+    model: BertMultipleChoice,
+    predictor: Predictor,
+    examples: Sequence[swag.ChoiceExample],
+    done: _Done,
 ) -> Iterator[_Predicted]:
-    arrays, _ = choices.arrays_of(examples, model)
+    arrays, trimmed = choices.arrays_of(examples, model)
+    done.trimmed += trimmed
     yield from map(_Predicted, examples, predictor(arrays).argmax(axis=1).tolist())
 
 

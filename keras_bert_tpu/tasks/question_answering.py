@@ -41,6 +41,11 @@ class QuestionAnswering(Task):
             squad.make_features(part, model.tokenizer, model.sequence_length)
             for part in (self.training, self.development)
         )
+        if not training.trainable.any():
+            raise InputError(
+                "No question to train on has an answer that stands in its passage where "
+                "answer_start says; mend the file, or give another one."
+            )
         held_out = arrays_of(development)
         misplaced = len(squad.misplaced_answers(list(self.training)))
         remarks = [

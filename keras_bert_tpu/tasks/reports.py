@@ -37,6 +37,8 @@ class Report:
         metrics: Those of the best evaluation.
         best_metric: str. The metric by which it is the best.
         evaluations: All of them, in order.
+        trained_parameters: int. How many numbers were trained.
+        parameters: int. How many the model has.
     """
 
     task: str
@@ -47,6 +49,8 @@ class Report:
     metrics: Mapping[str, float]
     best_metric: str
     evaluations: Sequence[Evaluation]
+    trained_parameters: int
+    parameters: int
 
 
 def write_report(folder: str, report: Report) -> None:
@@ -119,6 +123,7 @@ def _card_values(report: Report) -> dict[str, Any]:
         "labels": list(report.labels),
         "metrics": dict(report.metrics),
         "best_metric": report.best_metric,
+        "parameters": {"trained": report.trained_parameters, "model": report.parameters},
         "settings": to_dict(report.config),
         "versions": {
             "keras_bert_tpu": __version__,
@@ -145,7 +150,8 @@ def _card_lines(report: Report) -> list[str]:
         "| --- | --- |",
         *(f"| {name} | {value:.4f} |" for name, value in report.metrics.items()),
         "",
-        f"The weights are those of the evaluation that was best by {report.best_metric}.",
+        f"The weights are those of the evaluation that was best by {report.best_metric}. The model "
+        f"has {report.parameters:,} parameters; {report.trained_parameters:,} were trained.",
         "",
         "```yaml",
         *to_yaml(report.config).rstrip().splitlines(),

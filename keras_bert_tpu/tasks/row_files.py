@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -23,11 +24,29 @@ class Row(NamedTuple):
     Attributes:
         place: str. File and line, as errors name them.
         values: dict of str to str. Value of each column; numbers and truth values of jsonl as
-            JSON writes them, null as an empty string.
+            JSON writes them, null and NaN, which is what is missing to pandas, as an empty string.
+        nested: frozenset of str. Columns whose value is a list or an object of JSON.
     """
 
     place: str
     values: dict[str, str]
+    nested: frozenset[str] = frozenset()
+
+    def text(self, name: str) -> str:
+        """Returns the value of a column that must hold text, or a number.
+
+        Args:
+            name: str. Of the column.
+
+        Raises:
+            InputError: If it is a list or an object.
+        """
+        if name in self.nested:
+            raise InputError(
+                f"The value of {name!r} in {self.place} must be a string or a number. Received: "
+                f"{quoted(self.values[name])}."
+            )
+        return self.values[name]
 
 
 def read_rows(path: str, columns: Sequence[str] = (), skip_short: bool = False) -> Iterator[Row]:
@@ -199,6 +218,7 @@ def _read_objects(path: str) -> Iterator[Row]:
         yield Row(
             place_of(path, number),
             {name: _as_text(value, name, path, number) for name, value in values.items()},
+            frozenset(name for name, value in values.items() if isinstance(value, list | dict)),
         )
 
 
@@ -236,18 +256,15 @@ def _check_keys(names: list[str], path: str, number: int) -> None:
 
 
 def _as_text(value: Any, name: str, path: str, number: int) -> str:
-    if isinstance(value, str):
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError as error:  # JSON can escape halves of surrogate pairs.
-            raise InputError(
-                f"The value of {name!r} in line {number} of {path!r} holds half a surrogate pair, "
-                f"which is no character; mend the text."
-            ) from error
-        return value
-    if value is None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    if isinstance(value, bool | int | float):
-        return json.dumps(value)
-    # Lists and objects are no values of a column that the tasks read, and harmless elsewhere.
-    return json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, str):
+        value = json.dumps(value, ensure_ascii=False)
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:  # JSON can escape halves of surrogate pairs.
+        raise InputError(
+            f"The value of {name!r} in line {number} of {path!r} holds half a surrogate pair, "
+            f"which is no character; mend the text."
+        ) from error
+    return value

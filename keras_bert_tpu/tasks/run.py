@@ -2,21 +2,30 @@
 
 import dataclasses
 import gc
+import hashlib
+import json
 import posixpath
 from collections.abc import Sequence
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from keras_bert_tpu.checkpoints.storage import read_json_object
 from keras_bert_tpu.config import FinetuningConfig, InputError
+from keras_bert_tpu.dataclass_yaml import to_dict
 from keras_bert_tpu.models.task_model import TaskModel
 from keras_bert_tpu.tasks.output_files import write_json
-from keras_bert_tpu.tasks.reports import METRICS, Report, spread, write_report
+from keras_bert_tpu.tasks.reports import CARD_VALUES, METRICS, Report, spread, write_report
 from keras_bert_tpu.tasks.task import EncodedTask, Task
-from keras_bert_tpu.training.finetuning import Finetuned, finetune, make_predictor
+from keras_bert_tpu.training.finetuning import Finetuned, finetune
+from keras_bert_tpu.training.finetuning_checkpoints import FinetuningCheckpoints
 from keras_bert_tpu.training.initialization import freeze
+from keras_bert_tpu.training.low_rank import LowRankUpdates
+from keras_bert_tpu.training.task_batches import TaskArrays
 
-MODEL, SEEDS = "model", "seeds.json"
+MODEL, SEEDS, CHECKPOINTS = "model", "seeds.json", "checkpoints"
 
 
 def finetune_task(
@@ -25,6 +34,7 @@ def finetune_task(
     config: FinetuningConfig,
     strategy: tf.distribute.Strategy | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    folder: str | None = None,
 ) -> tuple[TaskModel, EncodedTask, Finetuned]:
     """Puts a head on a pre-trained encoder and trains both.
 
@@ -33,13 +43,17 @@ def finetune_task(
         checkpoint: str. What the model's `from_pretrained` reads.
         config: FinetuningConfig.
         strategy: What `tpu.connect` returned as strategy. Defaults to the current one.
-        callbacks: Keras callbacks; an epoch, to them, is what lies between two evaluations.
+        callbacks: Keras callbacks, see `finetuning.finetune`.
+        folder: str. Local or gs:// folder for checkpoints; one that has some of this very
+            fine-tuning has it go on from there.
 
     Returns:
         The model with its best weights, the task's rows, and what the evaluations gave.
 
     Raises:
-        InputError: If the checkpoint, the examples and the config do not fit together.
+        InputError: If the checkpoint, the examples and the config do not fit together, or the
+            folder has checkpoints of another fine-tuning.
+        Terminated: After SIGTERM, see `finetuning.finetune`.
     """
     strategy = strategy or tf.distribute.get_strategy()
     keras.utils.set_random_seed(config.seed)
@@ -53,10 +67,21 @@ def finetune_task(
             **task.head(),
         )
         freeze(model, config.frozen_layers)
+        updates = None
+        if config.lora_rank:
+            updates = LowRankUpdates(
+                model, config.lora_rank, config.lora_alpha, config.lora_targets
+            )
         step = task.make_step(model, config)
+        if updates:
+            step.use_low_rank(updates)
     encoded = task.encode(model)
     for remark in encoded.remarks:
         print(remark, flush=True)
+    saved = None
+    if folder is not None:
+        identity = _identity(task, checkpoint, encoded.training, config)
+        saved = FinetuningCheckpoints(folder, identity, config.save_seconds)
     done = finetune(
         model,
         step,
@@ -66,8 +91,28 @@ def finetune_task(
         task.best_metric,
         strategy,
         callbacks,
+        saved,
     )
     return model, encoded, done
+
+
+def _identity(
+    task: Task, checkpoint: str, training: TaskArrays, config: FinetuningConfig
+) -> dict[str, Any]:
+    """What makes a fine-tuning the one that it is; when it saves does not."""
+    settings = to_dict(config)
+    for name in ("save_every", "save_seconds"):
+        del settings[name]
+    data = hashlib.sha256()
+    for name, array in sorted({**training.tokens, **training.labels}.items()):
+        data.update(name.encode())
+        data.update(np.ascontiguousarray(array))
+    return {
+        "task": task.name,
+        "checkpoint": checkpoint,
+        "settings": settings,
+        "training_data_sha256": data.hexdigest(),
+    }
 
 
 def run_task(
@@ -81,7 +126,8 @@ def run_task(
     """Fine-tunes, and writes the model, metrics, card, pictures and predictions.
 
     With several seeds each has a folder `seed-N` of its own; `metrics.json` of the output then has
-    the means, and `seeds.json` means and standard deviations.
+    the means, and `seeds.json` means and standard deviations. What was broken off goes on: seeds
+    that are done are not run again, and the one that was not goes on from its last checkpoint.
 
     Args:
         task: Task.
@@ -96,7 +142,8 @@ def run_task(
 
     Raises:
         InputError: If the checkpoint, the examples and the config do not fit together, or the
-            output holds a fine-tuning already.
+            output holds a fine-tuning already, or checkpoints of another one.
+        Terminated: After SIGTERM, see `finetuning.finetune`.
     """
     if tf.io.gfile.exists(posixpath.join(output, METRICS)):
         raise InputError(f"{output} holds a fine-tuning already; choose another output folder.")
@@ -106,9 +153,12 @@ def run_task(
     for seed in range(config.seed, config.seed + seeds):
         folder = posixpath.join(output, f"seed-{seed}")
         seeded = dataclasses.replace(config, seed=seed)
-        found.append(_run_once(task, checkpoint, folder, seeded, strategy))
-        keras.backend.clear_session()
-        gc.collect()
+        metrics = finished_metrics(folder, checkpoint, seeded)
+        if metrics is None:
+            metrics = _run_once(task, checkpoint, folder, seeded, strategy)
+            keras.backend.clear_session()
+            gc.collect()
+        found.append(metrics)
     figures = spread(found)
     means = {name: values["mean"] for name, values in figures.items()}
     for name, values in figures.items():
@@ -125,9 +175,10 @@ def _run_once(
     config: FinetuningConfig,
     strategy: tf.distribute.Strategy | None,
 ) -> dict[str, float]:
-    model, encoded, done = finetune_task(task, checkpoint, config, strategy)
+    checkpoints = posixpath.join(output, CHECKPOINTS)
+    model, encoded, done = finetune_task(task, checkpoint, config, strategy, folder=checkpoints)
     model.save_pretrained(posixpath.join(output, MODEL))
-    encoded.write_outputs(output, make_predictor(model, config, strategy))
+    encoded.write_outputs(output, done.predictor)
     metrics = dict(done.best.metrics)
     report = Report(
         task.name,
@@ -138,6 +189,43 @@ def _run_once(
         metrics,
         task.best_metric,
         done.evaluations,
+        done.trained_parameters,
+        model.count_params(),
     )
     write_report(output, report)  # Last: its metrics.json tells that all is there.
+    tf.io.gfile.rmtree(checkpoints)
     return metrics
+
+
+def finished_metrics(
+    folder: str, checkpoint: str, config: FinetuningConfig, seeds: int = 1
+) -> dict[str, float] | None:
+    """Returns the metrics of a fine-tuning that is done already; None if it is not.
+
+    Args:
+        folder: str. Its output folder.
+        checkpoint: str. What it should have begun with.
+        config: FinetuningConfig. What its settings should be.
+        seeds: int. How many runs it should be of.
+
+    Raises:
+        InputError: If it began with something else, or has other settings.
+    """
+    path = posixpath.join(folder, METRICS)
+    if not tf.io.gfile.exists(path):
+        return None
+    folders = [folder]
+    if seeds > 1:
+        folders = [posixpath.join(folder, f"seed-{config.seed + i}") for i in range(seeds)]
+    for i, done in enumerate(folders):
+        card = read_json_object(posixpath.join(done, CARD_VALUES))
+        settings = to_dict(dataclasses.replace(config, seed=config.seed + i))
+        expected = {"checkpoint": checkpoint, "settings": json.loads(json.dumps(settings))}
+        for name, value in expected.items():
+            if card.get(name) != value:
+                raise InputError(
+                    f"{done} holds a fine-tuning with other {name} than this one; choose another "
+                    f"output folder."
+                )
+    print(f"{folder} is done already.", flush=True)
+    return read_json_object(path)

@@ -125,14 +125,14 @@ def _endings(names: list[str], path: str, needs_label: bool) -> list[str]:
 
 
 def _example(number: str, row: Row, endings: list[str], needs_label: bool) -> ChoiceExample:
-    context, beginning = row.values[CONTEXT].strip(), row.values[BEGINNING].strip()
+    context, beginning = row.text(CONTEXT).strip(), row.text(BEGINNING).strip()
     if not context and not beginning:
         raise InputError(
             f"The columns {CONTEXT!r} and {BEGINNING!r} of {row.place} are both empty; fill one in."
         )
     choices = []
     for name in endings:
-        ending = row.values[name].strip()
+        ending = row.text(name).strip()
         if not ending:
             raise InputError(
                 f"The ending in column {name!r} of {row.place} is empty; fill it in or leave the "
@@ -144,8 +144,9 @@ def _example(number: str, row: Row, endings: list[str], needs_label: bool) -> Ch
 
 
 def _label(row: Row, endings: int) -> int:
-    value = row.values[LABEL].strip()
-    if not (value.isascii() and value.isdigit() and int(value) < endings):
+    value = row.text(LABEL).strip()
+    # Compared as text: a file may hold a number of any length.
+    if value not in map(str, range(endings)):
         raise InputError(
             f"The label in column {LABEL!r} of {row.place} must be the number of an ending, 0 to "
             f"{endings - 1}. Received: {quoted(value)}."

@@ -141,7 +141,9 @@ def labelled_examples(
     for number, row in enumerate(rows):
         resolved = resolved or find_columns(list(row.values), source, columns, needs_label=True)
         texts = _texts_of(row, resolved, allow_empty)
-        label = read_label(row.values[resolved.label], resolved.label, row.place)
+        has_names = read_label.separator and resolved.label in row.nested
+        value = row.values[resolved.label] if has_names else row.text(resolved.label)
+        label = read_label(value, resolved.label, row.place)
         yield TextExample(_id_of(row, resolved, number), texts, label)
 
 
@@ -297,7 +299,7 @@ def _written(
 
 
 def _texts_of(row: Row, columns: TableColumns, allow_empty: bool) -> tuple[str, ...]:
-    texts = tuple(row.values[name] for name in columns.texts)
+    texts = tuple(row.text(name) for name in columns.texts)
     for name, text in zip(columns.texts, texts, strict=True):
         if not text.strip() and not allow_empty:
             raise InputError(
@@ -308,4 +310,4 @@ def _texts_of(row: Row, columns: TableColumns, allow_empty: bool) -> tuple[str, 
 
 
 def _id_of(row: Row, columns: TableColumns, number: int) -> str:
-    return row.values[columns.id] if columns.id else str(number)
+    return row.text(columns.id) if columns.id else str(number)

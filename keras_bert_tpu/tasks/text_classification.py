@@ -72,14 +72,18 @@ class TextClassification(Task):
 
     def encode(self, model: BertTextClassifier) -> EncodedTask:
         """Makes the rows of all examples."""
-        training, trimmed = self.arrays(model, self.training)
-        remarks = [
-            f"{trimmed:,} of {len(self.training):,} examples are longer than "
-            f"{model.sequence_length} pieces, and trimmed."
-        ]
-        development = {
-            split: self.arrays(model, examples)[0] for split, examples in self.development.items()
+        encoded = {
+            split: self.arrays(model, examples)
+            for split, examples in {"train": self.training, **self.development}.items()
         }
+        remarks = [
+            f"{trimmed:,} of {len(arrays):,} examples of {split} are longer than "
+            f"{model.sequence_length} pieces, and trimmed."
+            for split, (arrays, trimmed) in encoded.items()
+            if trimmed
+        ]
+        training, _ = encoded.pop("train")
+        development = {split: arrays for split, (arrays, _) in encoded.items()}
 
         def evaluate(predictor: Predictor) -> dict[str, float]:
             metrics: dict[str, float] = {}
@@ -89,15 +93,24 @@ class TextClassification(Task):
             return metrics
 
         def write_outputs(folder: str, predictor: Predictor) -> None:
-            self.write_outputs(folder, model, predictor)
+            self.write_outputs(folder, model, predictor, next(iter(development.values())))
 
-        return EncodedTask(training, evaluate, write_outputs, remarks if trimmed else ())
+        return EncodedTask(training, evaluate, write_outputs, remarks)
 
-    def write_outputs(self, folder: str, model: BertTextClassifier, predictor: Predictor) -> None:
-        """Writes how often which class of the first split was taken for which."""
+    def write_outputs(
+        self, folder: str, model: BertTextClassifier, predictor: Predictor, held_out: TaskArrays
+    ) -> None:
+        """Writes how often which class of the first split was taken for which.
+
+        Args:
+            folder: str. Local or gs:// folder.
+            model: BertTextClassifier, fine-tuned.
+            predictor: Predictor of the model.
+            held_out: TaskArrays of the first split of the development set.
+        """
         if self.labels and not self.has_several:
             examples = next(iter(self.development.values()))
-            predictions = decide(model, predictor(self.arrays(model, examples)[0]))
+            predictions = decide(model, predictor(held_out))
             write_confusion(folder, predictions, label_ids(examples, self.labels), self.labels)
 
     def arrays(
@@ -160,9 +173,11 @@ class GlueClassification(TextClassification):
             if glue.has_split(folder, task, split)
         }
 
-    def write_outputs(self, folder: str, model: BertTextClassifier, predictor: Predictor) -> None:
+    def write_outputs(
+        self, folder: str, model: BertTextClassifier, predictor: Predictor, held_out: TaskArrays
+    ) -> None:
         """Writes the submission files, too."""
-        super().write_outputs(folder, model, predictor)
+        super().write_outputs(folder, model, predictor, held_out)
         for split, examples in self.tests.items():
             unlabelled = [example._replace(label=None) for example in examples]
             predictions = decide(model, predictor(self.arrays(model, unlabelled)[0])).tolist()
@@ -192,7 +207,15 @@ def table_classification(
         training: Examples with labels.
         development: Examples with labels.
         labels: Names of the classes; none for a regression.
+
+    Raises:
+        InputError: If labels are names and there are less than two.
     """
+    if len(labels) < 2 and not isinstance(training[0].label, float):
+        raise InputError(
+            f"A classification needs two labels or more to learn. Received: {list(labels)}; see "
+            f"that the examples have all of them, or train a regression if they are numbers."
+        )
 
     def judge(
         split: str, predictions: list[Any], examples: Sequence[TextExample]

@@ -21,8 +21,13 @@ def is_text(x: Any) -> bool:
     if isinstance(x, tf.data.Dataset):
         spec = x.element_spec
         return all(part.dtype == tf.string for part in tf.nest.flatten(_texts_of(spec)))
-    if isinstance(x, tuple) and len(x) == 2:
-        return all(is_text(column) for column in x)
+    return is_text_in_memory(x)
+
+
+def is_text_in_memory(x: Any) -> bool:
+    """As `is_text`, but for datasets, which are none."""
+    if isinstance(x, tuple) and len(x) == 2 and not any(isinstance(c, str | bytes) for c in x):
+        return all(is_text_in_memory(column) for column in x)
     if isinstance(x, Mapping) or not isinstance(x, Sequence | np.ndarray | tf.Tensor):
         return False
     if isinstance(x, tf.Tensor):
@@ -39,6 +44,7 @@ def text_batches(
     batch_size: int,
     labels: Sequence[str] = (),
     shuffle: bool = False,
+    apart: bool = False,
 ) -> tf.data.Dataset:
     """Returns batches of rows, with labels and weights where there are any.
 
@@ -52,6 +58,7 @@ def text_batches(
         batch_size: int.
         labels: Names of the classes, for labels that are names.
         shuffle: bool. In an order of its own for each epoch, that of Keras' global seed.
+        apart: bool. Whether the two texts of a pair have a row each: a tuple of two such rows.
 
     Raises:
         InputError: If there are not as many labels as texts, or one is not among `labels`.
@@ -64,8 +71,11 @@ def text_batches(
 
     def encode(*element: Any) -> Any:
         texts, *others = element
-        columns = texts if isinstance(texts, tuple) else (texts,)
-        rows = join_rows([tokenizer(c) for c in columns], tokenizer.vocabulary, sequence_length)
+        columns = [tokenizer(c) for c in (texts if isinstance(texts, tuple) else (texts,))]
+        if apart and len(columns) == 2:
+            rows = tuple(join_rows([c], tokenizer.vocabulary, sequence_length) for c in columns)
+            return (rows, *others)
+        rows = join_rows(columns, tokenizer.vocabulary, sequence_length)
         return (rows, *others) if others else rows
 
     if isinstance(dataset.element_spec, tuple) and _is_pair_alone(dataset.element_spec):

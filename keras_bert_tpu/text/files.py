@@ -11,6 +11,9 @@ from keras_bert_tpu.config import InputError
 
 # Large enough that a request to a bucket is worth its latency, small beside any machine's memory.
 _PIECE_BYTES = 1 << 20
+# No line of text is as long; one that is comes of a file that is none, or that is made to fill a
+# memory, as gzip can by a thousand times its size.
+_MAX_LINE_BYTES = 1 << 29
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # zlib's code for "a gzip header and trailer, the largest window": 16 + 15.
 _GZIP_WINDOW_BITS = 31
@@ -73,7 +76,8 @@ def read_lines(path: str) -> Iterator[bytes]:
 
     Raises:
         InputError: If the file does not exist or cannot be read to its end, is not whole or not
-            gzip though named `.gz`, or is compressed though not named so.
+            gzip though named `.gz`, is compressed though not named so, or has a line of more than
+            512 MiB.
     """
     pieces = _read_pieces(path)
     if path.lower().endswith(".gz"):
@@ -81,10 +85,17 @@ def read_lines(path: str) -> Iterator[bytes]:
     else:
         pieces = _refuse_archives(pieces, path)
     unfinished: list[bytes] = []
+    length = 0
     is_first = True
     for piece in pieces:
         head, *rest = piece.split(b"\n")
         unfinished.append(head)
+        length = len(rest[-1]) if rest else length + len(head)
+        if length > _MAX_LINE_BYTES:
+            raise InputError(
+                f"{path!r} has a line of more than {_MAX_LINE_BYTES >> 20} MiB; give a file of "
+                f"text, with line breaks in it."
+            )
         for following in rest:
             yield _clean_line(b"".join(unfinished), is_first)
             is_first = False

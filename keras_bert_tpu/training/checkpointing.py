@@ -10,6 +10,7 @@ the one with the best held-out figure, which is kept however old it is.
 import concurrent.futures
 import json
 import posixpath
+import types
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -69,6 +70,7 @@ class Checkpointer:
         writes: bool. Of processes that train together one writes; the others only read.
         in_background: bool. Training goes on while a checkpoint is written. It waits for the one
             before; a copy of all values is in memory meanwhile.
+        others: Mapping of names to variables that are stored with the weights.
     """
 
     def __init__(
@@ -79,12 +81,13 @@ class Checkpointer:
         keep: int = 3,
         writes: bool = True,
         in_background: bool = False,
+        others: Mapping[str, Any] = types.MappingProxyType({}),
     ):
         self.directory = directory
         self.keep = keep
         self.writes = writes
         self._arrays = {
-            WEIGHTS: weights_by_name(model),
+            WEIGHTS: {**weights_by_name(model), **others},
             OPTIMIZER: optimizer.named_variables(model.name),
         }
         self._writer = concurrent.futures.ThreadPoolExecutor(1) if in_background else None

@@ -1,5 +1,6 @@
 """Fine-tuning a task model: epochs, evaluations, the best weights."""
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,32 +14,20 @@ import tqdm.auto as tqdm
 from keras_bert_tpu.checkpoints.storage import copy_arrays, weights_by_name
 from keras_bert_tpu.config import FinetuningConfig, InputError
 from keras_bert_tpu.models.task_model import TaskModel
+from keras_bert_tpu.training.finetuning_checkpoints import (
+    Evaluation,
+    FinetuningCheckpoints,
+    Progress,
+)
 from keras_bert_tpu.training.finetuning_step import TaskStep
 from keras_bert_tpu.training.optimizers import BertAdamW
 from keras_bert_tpu.training.schedules import WarmupDecay
-from keras_bert_tpu.training.task_batches import TaskArrays, training_batches
-from keras_bert_tpu.training.task_prediction import Predictor
+from keras_bert_tpu.training.task_batches import TaskArrays, TrainingBatches, allowed_lengths
+from keras_bert_tpu.training.task_prediction import Predictor, has_static_shapes
+from keras_bert_tpu.training.termination import Terminated, TerminationSignal
 
 # Rows of a prediction to one of a training step: there is no gradient to keep anything for.
 _PREDICTION_ROWS = 2
-_LENGTH_MULTIPLE = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation on the development set gave.
-
-    Attributes:
-        step: int. Optimizer steps made.
-        epoch: float. The same in epochs.
-        loss: float. Mean loss of the training since the evaluation before.
-        metrics: Mapping of the names of metrics to figures.
-    """
-
-    step: int
-    epoch: float
-    loss: float
-    metrics: Mapping[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,10 +37,15 @@ class Finetuned:
     Attributes:
         evaluations: Of the whole training, in order.
         best: The Evaluation whose weights the model has.
+        trained_parameters: int. How many numbers were trained.
+        predictor: Predictor of the model. What was computed for the best evaluation it does not
+            compute again.
     """
 
     evaluations: Sequence[Evaluation]
     best: Evaluation
+    trained_parameters: int
+    predictor: Predictor
 
 
 def finetune(
@@ -63,6 +57,7 @@ def finetune(
     best_metric: str,
     strategy: tf.distribute.Strategy | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    checkpoints: FinetuningCheckpoints | None = None,
 ) -> Finetuned:
     """Trains a task model.
 
@@ -74,10 +69,13 @@ def finetune(
         evaluate: Callable from a Predictor of the model to metrics, for the development set.
         best_metric: str. The metric by which the best weights are kept; of all, more is better.
         strategy: What `tpu.connect` returned as strategy. Defaults to the current one.
-        callbacks: Keras callbacks; an epoch, to them, is what lies between two evaluations.
+        callbacks: Keras callbacks; an epoch, to them, is what lies between two evaluations, or
+            moments at which a checkpoint may be written.
+        checkpoints: FinetuningCheckpoints, from which it goes on if it was broken off.
 
     Raises:
         InputError: If the batch cannot be shared by the replicas, or the loss is not finite.
+        Terminated: After SIGTERM, once the step that was made last is saved.
     """
     strategy = strategy or tf.distribute.get_strategy()
     if config.batch_size % strategy.num_replicas_in_sync:
@@ -85,20 +83,37 @@ def finetune(
             f"batch_size={config.batch_size} cannot be divided among "
             f"{strategy.num_replicas_in_sync} replicas; take a multiple of that."
         )
-    run = _Finetuning(model, step, training, config, strategy)
+    run = _Finetuning(model, step, training, config, strategy, checkpoints)
     return run.train(evaluate, best_metric, callbacks)
 
 
-def make_predictor(
-    model: TaskModel, config: FinetuningConfig, strategy: tf.distribute.Strategy | None = None
-) -> Predictor:
-    """Returns what computes a model's outputs in batches of twice the rows of a step."""
-    rows = config.batch_size * _PREDICTION_ROWS
-    return Predictor(model, rows, _length_multiple(config), strategy)
+class _KeepingPredictor(Predictor):
+    """Keeps what it computed for the best evaluation: a development set may be large."""
 
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        self._latest: dict[int, tuple[TaskArrays, np.ndarray]] = {}
+        self._best = self._latest
+        self._has_best_weights = False
 
-def _length_multiple(config: FinetuningConfig) -> int:
-    return _LENGTH_MULTIPLE if config.by_length else 0
+    def __call__(self, arrays: TaskArrays, progress: bool = False) -> np.ndarray:
+        if self._has_best_weights and id(arrays) in self._best:
+            return self._best[id(arrays)][1]
+        scores = super().__call__(arrays, progress)
+        self._latest[id(arrays)] = arrays, scores
+        return scores
+
+    def begin(self) -> None:
+        """An evaluation begins."""
+        self._latest = {}
+
+    def keep(self) -> None:
+        """It is the best so far."""
+        self._best = self._latest
+
+    def finish(self) -> None:
+        """The model has the weights of the best evaluation, for good."""
+        self._has_best_weights = True
 
 
 class _Finetuning:
@@ -109,12 +124,18 @@ class _Finetuning:
         training: TaskArrays,
         config: FinetuningConfig,
         strategy: tf.distribute.Strategy,
+        checkpoints: FinetuningCheckpoints | None,
     ):
-        self.model, self.step, self.training, self.config = model, step, training, config
-        self.strategy = strategy
+        self.model, self.step, self.config, self.strategy = model, step, config, strategy
+        is_static = has_static_shapes(strategy)
+        lengths = allowed_lengths(training.max_length, config.by_length, is_static)
+        if is_static and len(lengths) > 1:
+            step.length_buckets = lengths
+        self.batches = TrainingBatches(
+            training, config.batch_size, config.seed, config.by_length, lengths
+        )
         self.steps_per_epoch = math.ceil(len(training) / config.batch_size)
         self.total_steps = self.steps_per_epoch * config.epochs
-        self.multiple = _length_multiple(config)
         with strategy.scope():
             schedule = WarmupDecay(
                 config.learning_rate,
@@ -123,12 +144,16 @@ class _Finetuning:
                 shape=config.schedule,
             )
             optimizer = BertAdamW(schedule, decay_rate=config.weight_decay, bias_correction=True)
-            optimizer.build(model.trainable_variables)
+            optimizer.build(step.trainable_variables)
             if config.layer_decay < 1:
                 layers = model.config.num_layers
                 optimizer.scale_rates(lambda path: config.layer_decay ** _depth(path, layers))
             step.compile(optimizer=optimizer, jit_compile=False)
-        self.predictor = make_predictor(model, config, strategy)
+        rows = config.batch_size * _PREDICTION_ROWS
+        self.predictor = _KeepingPredictor(model, rows, config.by_length, strategy)
+        self.checkpoints = checkpoints
+        self.progress = checkpoints.open(step) if checkpoints else Progress()
+        self.evaluated_at = self._evaluation_steps()
 
     def train(
         self,
@@ -136,62 +161,102 @@ class _Finetuning:
         best_metric: str,
         callbacks: Sequence[keras.callbacks.Callback],
     ) -> Finetuned:
-        config = self.config
-        evaluations: list[Evaluation] = []
-        best: Evaluation | None = None
-        best_weights: dict[str, np.ndarray] = {}
-        with tqdm.tqdm(total=self.total_steps, unit="step") as bar:
-            for loss, step in self._parts(bar, callbacks):
-                metrics = dict(evaluate(self.predictor))
-                done = Evaluation(step, step / self.steps_per_epoch, loss, metrics)
-                evaluations.append(done)
-                figures = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-                bar.write(f"epoch {done.epoch:.4g}: loss {loss:.4f}, {figures}")
-                if best is None or metrics[best_metric] > best.metrics[best_metric]:
-                    best, best_weights = done, copy_arrays(weights_by_name(self.model))
-                since = len(evaluations) - 1 - evaluations.index(best)
-                if config.patience and since >= config.patience:
-                    break
-        if best is not evaluations[-1]:
+        progress = self.progress
+        bar = tqdm.tqdm(total=self.total_steps, initial=progress.step, unit="step")
+        with bar, TerminationSignal() as signal:
+            own = [_Bar(bar), *callbacks, _Stop(signal)]
+            while progress.step < self.total_steps and not self._has_no_patience():
+                self._make_steps(own)
+                if signal.is_received:
+                    self._say_farewell()
+                if progress.step in self.evaluated_at:
+                    bar.write(self._evaluate(evaluate, best_metric))
+                if self.checkpoints:
+                    self.checkpoints.save_if_due(progress)
+        best = progress.evaluations[progress.best]
+        if best is not progress.evaluations[-1] or self.step.low_rank:
             for name, variable in weights_by_name(self.model).items():
-                variable.assign(best_weights[name])
-        return Finetuned(tuple(evaluations), best)
+                variable.assign(progress.best_weights[name])
+        trained = sum(math.prod(variable.shape) for variable in self.step.trainable_variables)
+        self.predictor.finish()
+        return Finetuned(tuple(progress.evaluations), best, trained, self.predictor)
 
-    def _parts(self, bar: tqdm.tqdm, callbacks: Sequence[keras.callbacks.Callback]) -> Any:
-        """Makes the steps between two evaluations; yields their mean loss and the last step."""
-        config = self.config
-        number = min(config.evaluations_per_epoch, self.steps_per_epoch)
-        ends = [round((i + 1) * self.steps_per_epoch / number) for i in range(number)]
-        own = [_Bar(bar), *callbacks]
-        for epoch in range(config.epochs):
-            batches = training_batches(
-                self.training,
-                config.batch_size,
-                config.seed,
-                epoch,
-                config.by_length,
-                self.multiple,
+    def _evaluation_steps(self) -> list[int]:
+        """Those behind which the development set is looked at, ascending."""
+        number = min(self.config.evaluations_per_epoch, self.steps_per_epoch)
+        return [
+            epoch * self.steps_per_epoch + round((i + 1) * self.steps_per_epoch / number)
+            for epoch in range(self.config.epochs)
+            for i in range(number)
+        ]
+
+    def _make_steps(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
+        """Makes the steps up to the next evaluation, or moment to save at."""
+        config, progress = self.config, self.progress
+        epoch, start = divmod(progress.step, self.steps_per_epoch)
+        end = min(step for step in self.evaluated_at if step > progress.step)
+        end = min(end, (progress.step // config.save_every + 1) * config.save_every)
+        part = self.batches.part(epoch, start, end - epoch * self.steps_per_epoch)
+        self.step.fit(self._distribute(part), verbose=0, callbacks=callbacks, shuffle=False)
+        (ratio, *_) = self.step.metrics
+        loss, weight = (float(part.numpy()) for part in (ratio.numerator, ratio.denominator))
+        if self.step.skipped_in_row or not np.isfinite(loss):
+            raise InputError(
+                f"The loss is not finite in epoch {epoch + 1}; lower learning_rate="
+                f"{config.learning_rate:g}, or look for labels that are not numbers."
             )
-            start = 0
-            for end in ends:
-                part = batches.skip(start).take(end - start)
-                self.step.reset_metrics()
-                history = self.step.fit(
-                    self._distribute(part), verbose=0, callbacks=own, shuffle=False
-                ).history
-                loss = history["loss"][-1]
-                if self.step.skipped_in_row or not np.isfinite(loss):
-                    raise InputError(
-                        f"The loss is not finite in epoch {epoch + 1}; lower learning_rate="
-                        f"{config.learning_rate:g}, or look for labels that are not numbers."
-                    )
-                yield loss, epoch * self.steps_per_epoch + end
-                start = end
+        progress.loss += loss
+        progress.weight += weight
+        # After SIGTERM these are fewer than was meant.
+        progress.step = int(self.step.optimizer.iterations.numpy())
+
+    def _evaluate(
+        self, evaluate: Callable[[Predictor], Mapping[str, float]], best_metric: str
+    ) -> str:
+        """Looks at the development set; returns a line for people."""
+        progress = self.progress
+        loss = progress.loss / progress.weight if progress.weight else 0.0
+        progress.loss = progress.weight = 0.0
+        updates = self.step.low_rank
+        self.predictor.begin()
+        with updates.merged() if updates else contextlib.nullcontext():
+            metrics = {name: float(value) for name, value in evaluate(self.predictor).items()}
+            epoch = progress.step / self.steps_per_epoch
+            progress.evaluations.append(Evaluation(progress.step, epoch, loss, metrics))
+            best = progress.evaluations[progress.best].metrics[best_metric]
+            if progress.best < 0 or metrics[best_metric] > best:
+                progress.best = len(progress.evaluations) - 1
+                progress.best_weights = copy_arrays(weights_by_name(self.model))
+                self.predictor.keep()
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        return f"epoch {epoch:.4g}: loss {loss:.4f}, {figures}"
+
+    def _has_no_patience(self) -> bool:
+        since = len(self.progress.evaluations) - 1 - self.progress.best
+        return 0 < self.config.patience <= since
+
+    def _say_farewell(self) -> None:
+        step = f"step {self.progress.step} of {self.total_steps}"
+        if self.checkpoints is None:
+            raise Terminated(f"SIGTERM after {step}; nothing was saved.")
+        self.checkpoints.save(self.progress)
+        raise Terminated(f"SIGTERM: {step} is saved; the same command goes on from there.")
 
     def _distribute(self, batches: tf.data.Dataset) -> Any:
         if self.strategy.num_replicas_in_sync == 1:
             return batches
         return self.strategy.experimental_distribute_dataset(batches)
+
+
+class _Stop(keras.callbacks.Callback):
+    """Ends the steps behind the one in which SIGTERM came."""
+
+    def __init__(self, signal: TerminationSignal):
+        super().__init__()
+        self._signal = signal
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        self.model.stop_training |= self._signal.is_received
 
 
 class _Bar(keras.callbacks.Callback):

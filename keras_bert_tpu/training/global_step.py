@@ -1,5 +1,6 @@
 """A train step that is the same on one replica and on many, whatever the losses are."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import tensorflow as tf
 
 from keras_bert_tpu.layers.dropout import SITES_PER_STEP
 from keras_bert_tpu.training.losses import Sums
+from keras_bert_tpu.training.low_rank import LowRankUpdates
 from keras_bert_tpu.training.metrics import Ratio
 
 # int32 holds this many steps times SITES_PER_STEP; the first entry of the seed counts the rounds.
@@ -61,8 +63,8 @@ class GlobalStep(keras.Model):
         self._accuracy_ratios = [Ratio(f"{prefix}accuracy") for prefix in prefixes]
         self._gradient_norm = Ratio("gradient_norm")
         self._skipped = Ratio("skipped_steps")
-        self.layer_groups, self._group_indices = _layer_groups(trained)
-        self._group_norms = Ratio("layer_gradient_norms", (len(self.layer_groups),))
+        self.low_rank: LowRankUpdates | None = None
+        self._set_layer_groups()
         self._skipped_in_row = self.add_weight(
             shape=(),
             initializer="zeros",
@@ -87,9 +89,19 @@ class GlobalStep(keras.Model):
             self._group_norms,
         ]
 
+    def use_low_rank(self, updates: LowRankUpdates) -> None:
+        """Trains low-rank updates of the model, and what of itself is left to train.
+
+        Args:
+            updates: LowRankUpdates of the model. Call it before an optimizer is built.
+        """
+        self.low_rank = updates
+        self._set_layer_groups()
+
     def call(self, inputs: Mapping[str, Any], training: bool | None = None, seed: Any = None):
         """Calls the model that is trained."""
-        return self.trained(inputs, training=training, seed=seed)
+        with self.low_rank.applied() if self.low_rank else contextlib.nullcontext():
+            return self.trained(inputs, training=training, seed=seed)
 
     def totals(self, data: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
         """Returns, for each loss, the weight of this replica's targets: a float32 scalar."""
@@ -261,7 +273,7 @@ class GlobalStep(keras.Model):
                 with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
                     waited += tf.timestamp() - began
                 (token_ids, *_) = strategy.experimental_local_results(batch["token_ids"])
-                length += tf.shape(token_ids, tf.int64)[1]
+                length += tf.shape(token_ids, tf.int64)[-1]
                 if length_buckets:
                     _run_in_bucket(strategy, step, batch, length_buckets)
                 else:
@@ -297,6 +309,10 @@ class GlobalStep(keras.Model):
         second = step % _STEPS_PER_ROUND * SITES_PER_STEP
         return tf.stack([first, second])
 
+    def _set_layer_groups(self) -> None:
+        self.layer_groups, self._group_indices = _layer_groups(self)
+        self._group_norms = Ratio("layer_gradient_norms", (len(self.layer_groups),))
+
     def _update_metrics(self, sums: Sequence[Sums]) -> None:
         for part, loss, accuracy in zip(
             sums, self._loss_ratios, self._accuracy_ratios, strict=True
@@ -310,10 +326,10 @@ def _of_made_step(sums: Sums, share: tf.Tensor) -> Sums:
     return Sums(*(tf.math.multiply_no_nan(value, share) for value in sums))
 
 
-def _layer_groups(trained: keras.Model) -> tuple[list[str], list[int]]:
+def _layer_groups(step: GlobalStep) -> tuple[list[str], list[int]]:
     """Names the layers with trainable variables, and tells to which each variable belongs."""
-    paths = [variable.path for variable in trained.trainable_variables]
-    prefixes = (f"{trained.name}/", f"{trained.encoder.name}/")
+    paths = [variable.path for variable in step.trainable_variables]
+    prefixes = (f"{step.trained.name}/", f"{step.trained.encoder.name}/")
     for prefix in prefixes:
         paths = [path.removeprefix(prefix) for path in paths]
     names = [path.split("/", 1)[0] for path in paths]
@@ -340,8 +356,8 @@ def _run_in_bucket(
         def step_of_length(data: Mapping[str, tf.Tensor]) -> None:
             step(
                 {
-                    name: tf.ensure_shape(value, [value.shape[0], length])
-                    if value.shape[1] is None
+                    name: tf.ensure_shape(value, [*value.shape[:-1], length])
+                    if value.shape.rank and value.shape[-1] is None
                     else value
                     for name, value in data.items()
                 }
@@ -354,5 +370,5 @@ def _run_in_bucket(
         return run
 
     (token_ids, *_) = strategy.experimental_local_results(batch["token_ids"])
-    bucket = tf.searchsorted(tf.constant(length_buckets), tf.shape(token_ids)[1:])[0]
+    bucket = tf.searchsorted(tf.constant(length_buckets), tf.shape(token_ids)[-1:])[0]
     tf.switch_case(bucket, [branch(length) for length in length_buckets])

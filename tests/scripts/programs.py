@@ -1,7 +1,11 @@
-"""Runs a command line program in a process of its own, as its console script does."""
+"""Runs command line programs, in a process of their own as console scripts do, or in this one."""
 
 import subprocess
 import sys
+from types import ModuleType
+
+import pytest
+from absl import flags
 
 
 def run_program(name: str, *arguments: str) -> subprocess.CompletedProcess:
@@ -10,3 +14,13 @@ def run_program(name: str, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=300
     )
+
+
+def call_program(module: ModuleType, *arguments: str) -> None:
+    """Runs what a program does behind its flags within this process; errors are raised."""
+    values = flags.FlagValues()
+    module.define_flags(values)
+    values([module.PROGRAM, *arguments])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flags, "FLAGS", values)
+        module.main()

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-replicas, checkpoint, path = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+replicas, checkpoint, path, lora_rank = int(sys.argv[1]), *sys.argv[2:4], int(sys.argv[4])
 if replicas > 1:
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0],
@@ -28,10 +28,12 @@ examples = [
 ]
 task = table_classification("words", examples, examples, ("a", "b"))
 # The checkpoint has no dropout.
-config = FinetuningConfig(sequence_length=32, epochs=2, batch_size=8, learning_rate=1e-4)
+config = FinetuningConfig(
+    sequence_length=32, epochs=2, batch_size=8, learning_rate=1e-4, lora_rank=lora_rank
+)
 model, _, done = finetune_task(task, checkpoint, config, strategy)
 results = {f"loss_{i}": e.loss for i, e in enumerate(done.evaluations)}
-results["scores"] = Predictor(model, 8, 8, strategy)(task.arrays(model, examples)[0])
-for weight in model.trainable_weights:
+results["scores"] = Predictor(model, 8, strategy=strategy)(task.arrays(model, examples)[0])
+for weight in model.weights:
     results[weight.path] = weight.numpy()
 np.savez(path, **results)

@@ -1,5 +1,6 @@
 """Multiple choice in SWAG's columns."""
 
+import json
 import pathlib
 
 import pytest
@@ -35,6 +36,9 @@ def test_labels_are_not_needed_to_predict_and_beginnings_may_be_empty(tmp_path):
         (f"{HEADER}0,v,c,It,a,b,c,3\n", "line 2 of .* 0 to 2. Received: '3'"),
         (f"{HEADER}0,v,c,It,a,b,c,x\n", "line 2 of .* 0 to 2. Received: 'x'"),
         (f"{HEADER}0,v,c,It,a,b,c,²\n", "line 2 of .* 0 to 2. Received: '²'"),
+        (f"{HEADER}0,v,c,It,a,b,c,{'9' * 5000}\n", "0 to 2. Received: '9{80}'..."),
+        (f"{HEADER}0,v,c,It,a,b,c,-1\n", "line 2 of .* 0 to 2. Received: '-1'"),
+        (f"{HEADER}0,v,c,It,a,b,c,\n", "line 2 of .* 0 to 2. Received: ''"),
         (f"{HEADER}0,v,c,It,a,,c,1\n", "ending in column 'ending1' of line 2 of .* is empty"),
         (f"{HEADER}0,v, ,,a,b,c,1\n", "'sent1' and 'sent2' of line 2 of .* are both empty"),
         (HEADER, "has no rows"),
@@ -45,6 +49,23 @@ def test_labels_are_not_needed_to_predict_and_beginnings_may_be_empty(tmp_path):
 def test_rows_that_are_wrong_are_named(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
         swag.read(write(tmp_path / "a.csv", text))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ending1": None}, "ending in column 'ending1' of line 1 of .* is empty"),
+        ({"ending1": ["b"]}, "'ending1' in line 1 of .* must be a string or a number"),
+        ({"sent1": {"a": 1}}, "'sent1' in line 1 of .* must be a string or a number"),
+        ({"label": True}, "line 1 of .* 0 to 1. Received: 'true'"),
+        ({"label": 1.0}, "line 1 of .* 0 to 1. Received: '1.0'"),
+        ({"label": None}, "line 1 of .* 0 to 1. Received: ''"),
+    ],
+)
+def test_values_of_jsonl_that_are_wrong_are_named(tmp_path, changes, message):
+    row = {"sent1": "c", "sent2": "It", "ending0": "a", "ending1": "b", "label": 0, **changes}
+    with pytest.raises(InputError, match=message):
+        swag.read(write(tmp_path / "a.jsonl", json.dumps(row)))
 
 
 def test_accuracy_and_predictions(tmp_path):

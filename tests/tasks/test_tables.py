@@ -84,6 +84,55 @@ def test_rows_that_are_wrong_are_named(tmp_path, rows, options, message):
         tables.read(path, **options)
 
 
+@pytest.mark.parametrize(
+    ("values", "options", "message"),
+    [
+        (
+            '"text": ["a", "b"], "label": "x"',
+            {},
+            r"'text' in line 1 .* Received: '\[\"a\", \"b\"\]'",
+        ),
+        (
+            '"text": {"a": 1}, "label": "x"',
+            {},
+            "'text' in line 1 of .* must be a string or a number",
+        ),
+        ('"text": null, "label": "x"', {}, "text in column 'text' of line 1 of .* is empty"),
+        ('"text": NaN, "label": "x"', {}, "text in column 'text' of line 1 of .* is empty"),
+        ('"text": "a", "label": null', {}, "label in column 'label' of line 1 of .* is empty"),
+        ('"text": "a", "label": NaN', {}, "label in column 'label' of line 1 of .* is empty"),
+        ('"text": "a", "label": ["x"]', {}, "'label' in line 1 of .* must be a string or a number"),
+        ('"text": "a", "label": {"x": 1}', {}, "'label' in line 1 of .* must be a string"),
+        ('"text": "a", "label": "x", "id": [1]', {}, "'id' in line 1 of .* must be a string"),
+        ('"text": ["\\ud800"], "label": "x"', {}, "'text' in line 1 of .* half a surrogate pair"),
+        ('"text": "a", "label": Infinity', {"regression": True}, "must be a finite number"),
+        (f'"text": "a", "label": {"9" * 4000}', {"regression": True}, "must be a finite number"),
+        (f'"text": "a", "label": {"9" * 5000}', {}, "Line 1 of .* is not JSON"),
+        ('"text": "a", "label": ["x", null]', {"separator": ","}, "line 1 .* a list of names"),
+        ('"text": "a", "label": [["x"]]', {"separator": ","}, "line 1 .* a list of names"),
+        ('"text": "a", "label": ["x", " "]', {"separator": ","}, "line 1 .* a list of names"),
+        ('"text": "a", "label": {"x": 1}', {"separator": ","}, "line 1 .* a list of names"),
+    ],
+)
+def test_values_of_jsonl_that_are_no_text_or_label_are_named(tmp_path, values, options, message):
+    path = write(tmp_path / "a.jsonl", f"{{{values}}}\n")
+    with pytest.raises(InputError, match=message) as error:
+        tables.read(path, **options)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+def test_a_column_of_mixed_values_is_read_as_json_writes_them_but_not_as_labels(tmp_path):
+    lines = ['{"text": 5, "label": true}', '{"text": true, "label": false}']
+    path = write(tmp_path / "a.jsonl", "\n".join(lines))
+    assert tables.read(path) == [
+        TextExample("0", ("5",), "true"),
+        TextExample("1", ("true",), "false"),
+    ]
+    write(tmp_path / "a.jsonl", "\n".join([*lines, '{"text": "a", "label": 0}']))
+    with pytest.raises(InputError, match="numbers and words: 'true' in line 1 .*, '0' in line 3"):
+        tables.read(path)
+
+
 def test_numbers_and_words_may_stand_together_if_they_are_listed(tmp_path):
     path = write(tmp_path / "a.csv", "text,label\na,1\nb,unknown\n")
     assert [e.label for e in tables.read(path, labels=["1", "unknown"])] == ["1", "unknown"]

@@ -64,7 +64,7 @@ def test_saved_model_has_its_labels_and_predicts_the_same(tmp_path, trained, exa
     again = BertTextClassifier.from_pretrained(str(tmp_path))
     assert (again.labels, again.sequence_length, again.num_classes) == (LABELS, 48, 2)
     scores, scores_again = (
-        Predictor(m, 32, 8)(task.arrays(m, examples[1])[0]) for m in (model, again)
+        Predictor(m, 32)(task.arrays(m, examples[1])[0]) for m in (model, again)
     )
     np.testing.assert_allclose(scores, scores_again, atol=1e-5)
 
@@ -72,8 +72,8 @@ def test_saved_model_has_its_labels_and_predicts_the_same(tmp_path, trained, exa
 def test_predictions_do_not_depend_on_the_batch(trained, examples):
     task, model, _ = trained
     arrays, _ = task.arrays(model, examples[1])
-    whole = Predictor(model, 64, 0)(arrays)
-    np.testing.assert_allclose(Predictor(model, 7, 8)(arrays), whole, atol=1e-5)
+    whole = Predictor(model, 64, by_length=False)(arrays)
+    np.testing.assert_allclose(Predictor(model, 7)(arrays), whole, atol=1e-5)
     assert (decide(model, whole) == [0] * 100 + [1] * 100).mean() > 0.9
 
 
@@ -84,7 +84,7 @@ def test_seed_makes_runs_equal(examples):
         config = FinetuningConfig(**SETTINGS, seed=seed)
         task = task_of(training, development)
         model, _, _ = finetune_task(task, CHECKPOINT, config)
-        return Predictor(model, 32, 8)(task.arrays(model, development)[0])
+        return Predictor(model, 32)(task.arrays(model, development)[0])
 
     np.testing.assert_array_equal(scores(1), scores(1))
     assert np.abs(scores(1) - scores(2)).max() > 1e-3
@@ -129,7 +129,7 @@ def test_training_ends_when_nothing_gets_better_and_keeps_the_best(examples):
     model, _, done = finetune_task(task, CHECKPOINT, FinetuningConfig(**settings))
     assert len(done.evaluations) == 4 and done.best is done.evaluations[1]
     assert done.best.epoch == pytest.approx(1.0)
-    kept = decide(model, Predictor(model, 32, 8)(task.arrays(model, examples[1])[0]))
+    kept = decide(model, Predictor(model, 32)(task.arrays(model, examples[1])[0]))
     assert kept.tolist() == seen[1]
 
 
@@ -151,18 +151,35 @@ def test_lower_layers_learn_slower_and_frozen_ones_not_at_all(examples):
     assert 0 < moved("layer_0/") < 0.05 * moved("layer_3/")
 
 
-def test_replicas_train_and_predict_as_one_does(tmp_path):
+@pytest.mark.parametrize("lora_rank", [0, 2])
+def test_replicas_train_and_predict_as_one_does(tmp_path, lora_rank):
     program = pathlib.Path(__file__).parent / "finetuning_program.py"
     results = []
     for replicas in (1, 2):
         path = tmp_path / f"{replicas}.npz"
-        arguments = [sys.executable, str(program), str(replicas), CHECKPOINT, str(path)]
-        done = subprocess.run(arguments, capture_output=True, text=True)
+        arguments = [str(replicas), CHECKPOINT, str(path), str(lora_rank)]
+        command = [sys.executable, str(program), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         with np.load(path) as file:
             results.append({name: file[name] for name in file.files})
     for name, value in results[0].items():
         np.testing.assert_allclose(results[1][name], value, rtol=1e-3, atol=2e-4, err_msg=name)
+
+
+def test_low_rank_updates_learn_and_leave_a_plain_model(tmp_path, examples):
+    task = task_of(*examples)
+    config = FinetuningConfig(**{**SETTINGS, "learning_rate": 2e-3}, lora_rank=4)
+    metrics = run_task(task, CHECKPOINT, str(tmp_path), config)
+    assert metrics["accuracy"] > 0.9
+    trained = json.loads((tmp_path / "card.json").read_text())["parameters"]
+    assert trained["trained"] < 0.1 * trained["model"]
+    assert f"{trained['trained']:,} were trained" in (tmp_path / "README.md").read_text()
+    # The model that is read again, without any updates, is as good.
+    model = BertTextClassifier.from_pretrained(str(tmp_path / "model"))
+    predicted = decide(model, Predictor(model, 32)(task.arrays(model, examples[1])[0]))
+    labels = [LABELS.index(example.label) for example in examples[1]]
+    assert np.mean(predicted == labels) == pytest.approx(metrics["accuracy"])
 
 
 def test_run_leaves_model_metrics_card_and_pictures(tmp_path, examples):

@@ -188,3 +188,18 @@ def test_a_missing_file_and_a_folder_are_not_described(tmp_path):
         files.describe_file(str(tmp_path / "none.txt"))
     with pytest.raises(InputError, match=r"if it is a folder, name its files, for example /.*/\*"):
         files.describe_file(str(tmp_path))
+
+
+def test_a_line_without_an_end_is_told_before_it_fills_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_MAX_LINE_BYTES", 1 << 20)
+    monkeypatch.setattr(files, "_PIECE_BYTES", 1 << 14)
+    path = write(tmp_path / "a.jsonl.gz", gzip.compress(b"x\n" + b" " * (1 << 25)))
+    lines = files.read_lines(path)
+    assert next(lines) == b"x"
+    tracemalloc.start()
+    with pytest.raises(InputError, match="a.jsonl.gz' has a line of more than 1 MiB"):
+        next(lines)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    tracemalloc.stop()
+    write(tmp_path / "b.txt", (b" " * 1000 + b"\n") * 3000)
+    assert len(list(files.read_lines(str(tmp_path / "b.txt")))) == 3000

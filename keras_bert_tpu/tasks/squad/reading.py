@@ -1,6 +1,7 @@
 """Files of SQuAD 1.1 and 2.0: questions about passages, with answers that stand in them."""
 
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Iterator
@@ -12,6 +13,10 @@ from absl import logging
 from keras_bert_tpu.config import InputError
 
 _GZIP_MAGIC = b"\x1f\x8b"
+# gzip packs passages and questions to a quarter or so; what unpacks to more than the second, and
+# to more times its size than the first, is made to fill a memory.
+_MOST_COMPRESSED = 100
+_SMALL_BYTES = 1 << 26
 _KINDS = {str: "a string", list: "a list", dict: "an object", int: "a whole number"}
 
 
@@ -113,13 +118,8 @@ def _load(path: str) -> Any:
         raise InputError(f"There is no file {path!r}; check the path.") from error
     except tf.errors.OpError as error:
         raise InputError(f"{path!r} cannot be read: {error.message}") from error
-    try:
-        if content.startswith(_GZIP_MAGIC):
-            content = gzip.decompress(content)
-    except (EOFError, OSError, zlib.error) as error:
-        raise InputError(
-            f"{path!r} is cut off or no sound gzip data ({error}); copy it again."
-        ) from error
+    if content.startswith(_GZIP_MAGIC):
+        content = _decompress(content, path)
     try:
         return json.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -130,6 +130,23 @@ def _load(path: str) -> Any:
         raise InputError(
             f"{path!r} is not JSON ({error}); give a file of SQuAD, or copy it again."
         ) from error
+
+
+def _decompress(content: bytes, path: str) -> bytes:
+    most = max(_SMALL_BYTES, len(content) * _MOST_COMPRESSED)
+    try:
+        with gzip.open(io.BytesIO(content)) as file:
+            unpacked = file.read(most + 1)
+    except (EOFError, OSError, zlib.error) as error:
+        raise InputError(
+            f"{path!r} is cut off or no sound gzip data ({error}); copy it again."
+        ) from error
+    if len(unpacked) > most:
+        raise InputError(
+            f"{path!r} unpacks to more than {_MOST_COMPRESSED} times its size, as no text does; "
+            f"give a file of SQuAD."
+        )
+    return unpacked
 
 
 def _questions(data: Any, path: str, needs_answers: bool) -> Iterator[Question]:
@@ -156,7 +173,12 @@ def _question(value: Any, context: str, path: str, key: str, needs_answers: bool
             raise InputError(
                 f"The {name} of {key} of {path!r} is empty; fill it in or leave the question out."
             )
-    is_impossible = value.get("is_impossible", False) is True
+    is_impossible = value.get("is_impossible", False)
+    if not isinstance(is_impossible, bool):
+        raise InputError(
+            f"{key}.is_impossible of {path!r} must be true or false. Received: "
+            f"{str(is_impossible)[:40]!r}."
+        )
     answers = ()
     if not is_impossible and (needs_answers or value.get("answers")):
         answers = tuple(

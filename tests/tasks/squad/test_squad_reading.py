@@ -9,7 +9,7 @@ import pytest
 
 from keras_bert_tpu.config import InputError
 from keras_bert_tpu.tasks import squad
-from keras_bert_tpu.tasks.squad import Answer, Question
+from keras_bert_tpu.tasks.squad import Answer, Question, reading
 
 DATA = pathlib.Path(__file__).parents[4] / "shared" / "data" / "squad"
 CONTEXT = "Tea is from China."
@@ -71,6 +71,10 @@ def test_answers_that_are_not_where_they_should_be_are_told_and_counted(tmp_path
         ([question(answers=((1.5, "x"),))], r"answers\[0\].answer_start of .* whole number"),
         ([question(answers=((True, "x"),))], r"answer_start of .* whole number.*'True'"),
         ([question(answers=((1, None),))], r"answers\[0\].text of .* must be a string"),
+        ([question(answers=((float("nan"), "x"),))], r"answer_start of .* whole number.*'nan'"),
+        ([question(is_impossible="true")], r"qas\[0\].is_impossible of .* 'true'"),
+        ([question(is_impossible=1, answers=())], r"is_impossible of .* true or false.*'1'"),
+        ([{"id": "a", "question": "Q?", "answers": {"text": ["x"]}}], r"answers of .* a list"),
         ([question(question="\ud800")], r"qas\[0\].question of .* half a surrogate pair"),
         (["x"], r"qas\[0\] of .* must be an object. Received: 'x'"),
         ([{"id": "a"}], r"qas\[0\] of .* has no key 'question'"),
@@ -88,6 +92,9 @@ def test_questions_that_are_wrong_are_named_by_key(tmp_path, questions, message)
         (b"{", "is not JSON"),
         (b"[" * 200_000, "is not JSON"),
         (b'{"data": "x"}', "^data of .* must be a list. Received: 'x'"),
+        (b'{"data": ' + b"9" * 5000 + b"}", "is not JSON"),
+        (b"\0" * 9, "is not JSON"),
+        (b"PK\x03\x04\xff", "is not UTF-8"),
         (b"[1]", "The file of .* must be an object"),
         (b'{"a": "\xe9"}', r"is not UTF-8 text \(byte 7\)"),
         (gzip.compress(b'{"data": []}')[:-5], "is cut off or no sound gzip data"),
@@ -98,6 +105,23 @@ def test_files_that_are_wrong_are_named(tmp_path, content, message):
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(InputError, match=message):
         squad.read(str(tmp_path / "a.json"))
+
+
+def test_gzip_that_is_made_to_fill_a_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "_SMALL_BYTES", 1 << 20)
+    path = tmp_path / "a.json"
+    sound = json.dumps({"data": [], "other": "x" * (1 << 19)}).encode()
+    path.write_bytes(gzip.compress(sound))
+    with pytest.raises(InputError, match="has no questions"):
+        squad.read(str(path))
+    path.write_bytes(gzip.compress(b" " * (1 << 21)))
+    with pytest.raises(InputError, match="unpacks to more than 100 times its size"):
+        squad.read(str(path))
+
+
+def test_an_offset_of_any_size_is_told_as_misplaced(tmp_path):
+    path = write(tmp_path / "a.json", question(answers=((10**40, "Tea"),)))
+    assert squad.misplaced_answers(squad.read(path)) == ["q1"]
 
 
 def test_missing_files_and_empty_passages_are_named(tmp_path):
