@@ -47,13 +47,12 @@ from keras_bert_tpu.tasks.run import finetune_task
 from keras_bert_tpu.tasks.task import EncodedTask, Task
 from keras_bert_tpu.tasks.text_classification import GlueClassification
 from keras_bert_tpu.training.schedules import WarmupDecay
-from keras_bert_tpu.training.task_batches import training_batches
+from keras_bert_tpu.training.task_batches import TrainingBatches, allowed_lengths
 from keras_bert_tpu.training.task_prediction import Predictor
 
 sys.path.insert(0, str(Path(__file__).parent / "finetuning_workers"))
 from peer import PeerWorker  # noqa: E402
 
-LENGTH_MULTIPLE = 8
 SEEDS = {"MRPC": 3, "wikigold": 3, "SST-2-10k": 3, "STS-B": 1, "CoLA": 1, "QNLI": 1, "SQuAD": 1}
 
 
@@ -61,7 +60,7 @@ class PeerPredictor(Predictor):
     """Has the peer compute what a `Predictor` is asked for."""
 
     def __init__(self, worker: PeerWorker, model: keras.Model, config: FinetuningConfig):
-        super().__init__(model, config.batch_size, LENGTH_MULTIPLE)
+        super().__init__(model, config.batch_size)
         self._worker = worker
 
     def _of_batch(self, batch: dict[str, np.ndarray], number: int) -> np.ndarray:
@@ -105,18 +104,14 @@ def train_peer(
     total = steps * config.epochs
     schedule = WarmupDecay(config.learning_rate, round(config.warmup_rate * total), total)
     best: dict[str, float] = {}
+    lengths = allowed_lengths(encoded.training.max_length, config.by_length, is_static=False)
+    training = TrainingBatches(
+        encoded.training, config.batch_size, config.seed, config.by_length, lengths
+    )
     for epoch in range(config.epochs):
-        batches = training_batches(
-            encoded.training,
-            config.batch_size,
-            config.seed,
-            epoch,
-            config.by_length,
-            LENGTH_MULTIPLE if config.by_length else 0,
-        )
         arrays = {
             f"{number}/{name}": array
-            for number, batch in enumerate(batches.as_numpy_iterator())
+            for number, batch in enumerate(training.part(epoch).as_numpy_iterator())
             for name, array in batch.items()
         }
         path = str(worker.folder / "batches.npz")
