@@ -245,3 +245,15 @@ def test_without_keras_hub_the_extra_is_named(monkeypatch, tmp_path):
     with pytest.raises(InputError, match=r"keras_bert_tpu\[keras-hub\]"):
         write_keras_hub(str(tmp_path / "written"), golden("google/squad"))
     assert not (tmp_path / "written").exists()
+
+
+def test_a_sentence_encoder_comes_back_from_a_preset_with_its_pooling(hub, tmp_path):
+    source = golden("hugging_face/encoder")._replace(
+        model="BertSentenceEncoder", pooling="cls", normalize=True, sequence_length=20
+    )
+    with pytest.warns(UserWarning, match="KerasHub computes GELU by tanh"):
+        write_keras_hub(str(tmp_path), source)
+    written = read_weights(str(tmp_path))
+    assert_same(source, written)
+    for field in ("model", "pooling", "normalize", "sequence_length"):
+        assert getattr(written, field) == getattr(source, field), field
