@@ -154,30 +154,49 @@ def read_settings(
             f"{file} has format version {values.get('format_version')}, this version reads "
             f"{SETTINGS_VERSION}; use the version of keras_bert_tpu that wrote it, or remove it."
         )
-    try:
-        own = from_dict(EncoderConfig, values["encoder"], prefix="encoder.")
-        for name in _SIZES:  # Those of the weights, which the format's own config has.
-            if getattr(own, name) != getattr(encoder, name):
-                raise InputError(
-                    f"{file} has {name}={getattr(own, name)}, and the weights beside it have "
-                    f"{getattr(encoder, name)}; copy both again, or remove {SETTINGS}."
-                )
-        return Settings(
-            own,
-            bool(values["lower_case"]),
-            values["strip_accents"],
-            tuple(values["added_tokens"]),
-            tuple(values["labels"]),
-            str(values["model"]),
-            # Files written before there were such settings lack them.
-            int(values.get("sequence_length", 0)),
-            str(values.get("pooling", "")),
-            bool(values.get("normalize", False)),
-        )
-    except InputError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{file} is not whole, copy it again: {error!r}.") from error
+    _check_settings(file, values)
+    own = from_dict(EncoderConfig, values["encoder"], prefix="encoder.")
+    for name in _SIZES:  # Those of the weights, which the format's own config has.
+        if getattr(own, name) != getattr(encoder, name):
+            raise InputError(
+                f"{file} has {name}={getattr(own, name)}, and the weights beside it have "
+                f"{getattr(encoder, name)}; copy both again, or remove {SETTINGS}."
+            )
+    return Settings(
+        own,
+        values["lower_case"],
+        values["strip_accents"],
+        tuple(values["added_tokens"]),
+        tuple(values["labels"]),
+        values["model"],
+        # Files written before there were such settings lack them.
+        values.get("sequence_length", 0),
+        values.get("pooling", ""),
+        values.get("normalize", False),
+    )
+
+
+def _check_settings(file: str, values: Mapping[str, Any]) -> None:
+    later = {"sequence_length": 0, "pooling": "", "normalize": False}
+    for key, expected in (
+        ("encoder", dict),
+        ("lower_case", bool),
+        ("strip_accents", bool | None),
+        ("added_tokens", list),
+        ("labels", list),
+        ("model", str),
+        ("sequence_length", int),
+        ("pooling", str),
+        ("normalize", bool),
+    ):
+        value = values.get(key, later.get(key))
+        is_wrong = key not in {**values, **later} or not isinstance(value, expected)
+        if isinstance(value, list):
+            is_wrong |= not all(isinstance(entry, str) for entry in value)
+        if is_wrong:
+            raise InputError(
+                f"{file}: {key} must be what was written. Received: {value!r}; copy the file again."
+            )
 
 
 def write_settings(path: str, source: WeightsSource) -> None:
