@@ -21,6 +21,9 @@ USAGE = """Trains a task model on a pre-trained encoder.
   kbt-finetune --task=squad --data=train-v1.1.json --dev=dev-v1.1.json --checkpoint=run/model \\
       --output=squad
   kbt-finetune --task=STS-B --data=glue --checkpoint=run/model --output=sts-b --seeds=5
+  kbt-finetune --task=RTE --data=glue --checkpoint=run/model --output=rte --grid=paper
+  kbt-finetune --task=RTE --data=glue --checkpoint=run/model --output=rte \\
+      --grid learning_rate=2e-5,3e-5 --grid batch_size=16,32
 
 Tasks are those of GLUE (CoLA, SST-2, MRPC, STS-B, QQP, MNLI, QNLI, RTE, WNLI), whose --data is the
 folder of their files, and others, whose --data and --dev are files:
@@ -33,6 +36,10 @@ folder of their files, and others, whose --data and --dev are files:
 The output folder holds model/, metrics.json (of the development set), a model card (README.md,
 card.json), curves.png, predictions, and for classes confusion.png. The settings' defaults are those
 of the paper.
+
+With --grid each combination of the values is tried, and the output holds what the best gave, by the
+metrics of the development set, and grid.json with all. --grid=paper is that of the paper: batches
+of 16 and 32, learning rates 5e-5, 3e-5 and 2e-5, and 2, 3 and 4 epochs.
 
 A fine-tuning that was broken off goes on: give the same command again. SIGTERM, which a machine
 that is preempted gets, saves at once and ends with exit status 75."""
@@ -74,6 +81,13 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "seeds", 1, "Runs with different seeds, for mean and spread.", 1, flag_values=values
     )
+    flags.DEFINE_multi_string(
+        "grid",
+        [],
+        "A setting and the values to try, for example --grid learning_rate=2e-5,3e-5; may be "
+        "repeated. 'paper' is the paper's grid.",
+        flag_values=values,
+    )
     app.define_tpu_flag(values)
 
 
@@ -82,11 +96,13 @@ def main() -> None:
     # Here, because importing TensorFlow takes seconds that --help should not.
     from keras_bert_tpu.config import FinetuningConfig
     from keras_bert_tpu.dataclass_yaml import apply_overrides, from_dict, load_yaml
+    from keras_bert_tpu.tasks.grid import run_grid
     from keras_bert_tpu.tasks.run import run_task
     from keras_bert_tpu.tpu.connect import connect
     from keras_bert_tpu.training.termination import EXIT_CODE, Terminated
 
     values = flags.FLAGS
+    grid = _grid(values)
     task = _task(values)
     if values.config:
         config = load_yaml(FinetuningConfig, values.config, values.set)
@@ -95,10 +111,12 @@ def main() -> None:
         config = from_dict(FinetuningConfig, settings)
     connection = connect(values.tpu)
     print(f"Running on {connection.description}.", flush=True)
+    arguments = (task, values.checkpoint, values.output, config)
     try:
-        metrics = run_task(
-            task, values.checkpoint, values.output, config, values.seeds, connection.strategy
-        )
+        if grid:
+            metrics = run_grid(*arguments, grid, values.seeds, connection.strategy)
+        else:
+            metrics = run_task(*arguments, values.seeds, connection.strategy)
     except Terminated as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         sys.exit(EXIT_CODE)
@@ -109,6 +127,20 @@ def main() -> None:
 def run() -> None:
     """Entry point of the command."""
     app.run(PROGRAM, USAGE, define_flags, main)
+
+
+def _grid(values: flags.FlagValues) -> dict:
+    from keras_bert_tpu.config import InputError
+    from keras_bert_tpu.tasks.grid import read_grid
+
+    grid = read_grid(values.grid)
+    for setting in values.set:
+        name = setting.partition("=")[0]
+        if name in grid:
+            raise InputError(
+                f"--set {setting}: the values of {name} are those of --grid; leave one of them out."
+            )
+    return grid
 
 
 def _task(values: flags.FlagValues):
