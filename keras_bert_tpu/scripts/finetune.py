@@ -23,7 +23,9 @@ USAGE = """Trains a task model on a pre-trained encoder.
   kbt-finetune --task=squad --data=train-v1.1.json --dev=dev-v1.1.json --checkpoint=run/model \\
       --output=squad
   kbt-finetune --task=STS-B --data=glue --checkpoint=run/model --output=sts-b --seeds=5
-  kbt-finetune --task=RTE --data=glue/RTE --checkpoint=run/model --output=rte --grid=paper
+  kbt-finetune --task=RTE --data=glue --checkpoint=run/model --output=rte --grid=paper
+  kbt-finetune --task=RTE --data=glue --checkpoint=run/model --output=rte \\
+      --grid learning_rate=2e-5,3e-5 --grid batch_size=16,32
   kbt-finetune --task=classification --data=tfds:imdb_reviews@train --dev=tfds:imdb_reviews@test \\
       --checkpoint=run/model --output=imdb --set sequence_length=256
 
@@ -38,8 +40,11 @@ folder of their files, and others, whose --data and --dev are files:
 
 The output folder holds model/, metrics.json (of the development set), a model card (README.md,
 card.json), curves.png, predictions, and for classes confusion.png. The settings' defaults are those
-of the paper. With --seeds each run has a folder of its own, seed-N, and metrics.json the means;
-with --grid each combination has one, metrics.json is that of the best, and grid.json lists all.
+of the paper. With --seeds each run has a folder of its own, seed-N, and metrics.json the means.
+
+With --grid each combination of the values is tried, and the output holds what the best gave, by the
+metrics of the development set, and grid.json with all. --grid=paper is that of the paper: batches
+of 16 and 32, learning rates 5e-5, 3e-5 and 2e-5, and 2, 3 and 4 epochs.
 
 A fine-tuning that was broken off goes on: give the same command again. SIGTERM, which a machine
 that is preempted gets, saves at once and ends with exit status 75."""
@@ -49,13 +54,15 @@ def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags of this program."""
     for name, text in [
         ("task", f"A task of GLUE, {', '.join(FILE_TASKS[:-1])} or {FILE_TASKS[-1]}."),
-        ("data", "Folder of the files of a task of GLUE, or file with the training examples."),
+        ("data", "Folder of a task of GLUE, file of examples to train on, or tfds:NAME@SPLIT."),
         ("checkpoint", "Model folder, checkpoint or folder of a run, local or gs://."),
         ("output", "Folder of this fine-tuning, local or gs://."),
     ]:
         flags.DEFINE_string(name, None, text, flag_values=values)
     flags.mark_flags_as_required(["task", "data", "checkpoint", "output"], flag_values=values)
-    flags.DEFINE_string("dev", None, "File with the development examples.", flag_values=values)
+    flags.DEFINE_string(
+        "dev", None, "File of development examples, or tfds:NAME@SPLIT.", flag_values=values
+    )
     flags.DEFINE_list(
         "text_columns",
         [],
@@ -84,8 +91,8 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string(
         "grid",
         [],
-        "Values of a setting, all combinations of which are tried, for example --grid "
-        "learning_rate=2e-5,3e-5; paper is the grid of BERT's paper.",
+        "A setting and the values to try, for example --grid learning_rate=2e-5,3e-5; may be "
+        "repeated. 'paper' is the paper's grid.",
         flag_values=values,
     )
     flags.DEFINE_string(
@@ -99,28 +106,27 @@ def main() -> None:
     # Here, because importing TensorFlow takes seconds that --help should not.
     from keras_bert_tpu.config import FinetuningConfig
     from keras_bert_tpu.dataclass_yaml import apply_overrides, from_dict, load_yaml
-    from keras_bert_tpu.tasks.grid import parse_grid, run_grid
+    from keras_bert_tpu.tasks.grid import run_grid
     from keras_bert_tpu.tasks.run import run_task
     from keras_bert_tpu.tpu.connect import connect
     from keras_bert_tpu.training.termination import EXIT_CODE, Terminated
 
     values = flags.FLAGS
+    grid = _grid(values)
     task = _task(values)
     if values.config:
         config = load_yaml(FinetuningConfig, values.config, values.set)
     else:
         settings = apply_overrides(FinetuningConfig, dict(task.settings), values.set)
         config = from_dict(FinetuningConfig, settings)
-    combinations = parse_grid(values.grid, config) if values.grid else {}
     connection = connect(values.tpu)
     print(f"Running on {connection.description}.", flush=True)
-    common = (task, values.checkpoint, values.output)
-    how = {"seeds": values.seeds, "strategy": connection.strategy}
+    arguments = (task, values.checkpoint, values.output, config)
     try:
-        if combinations:
-            metrics = run_grid(*common, combinations, **how)
+        if grid:
+            metrics = run_grid(*arguments, grid, values.seeds, connection.strategy)
         else:
-            metrics = run_task(*common, config, **how)
+            metrics = run_task(*arguments, values.seeds, connection.strategy)
     except Terminated as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         sys.exit(EXIT_CODE)
@@ -131,6 +137,20 @@ def main() -> None:
 def run() -> None:
     """Entry point of the command."""
     app.run(PROGRAM, USAGE, define_flags, main)
+
+
+def _grid(values: flags.FlagValues) -> dict:
+    from keras_bert_tpu.config import InputError
+    from keras_bert_tpu.tasks.grid import read_grid
+
+    grid = read_grid(values.grid)
+    for setting in values.set:
+        name = setting.partition("=")[0]
+        if name in grid:
+            raise InputError(
+                f"--set {setting}: the values of {name} are those of --grid; leave one of them out."
+            )
+    return grid
 
 
 def _task(values: flags.FlagValues):

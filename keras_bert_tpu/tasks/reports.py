@@ -57,17 +57,17 @@ def write_report(folder: str, report: Report) -> None:
     """Writes metrics.json, the model card as README.md and card.json, and curves.png.
 
     metrics.json has the metrics of the development set by their plain names, those of the weights
-    that were kept.
+    that were kept. It is written last, so that it tells that all is there.
 
     Args:
         folder: str. Local or gs:// folder.
         report: Report.
     """
-    write_json(posixpath.join(folder, METRICS), dict(report.metrics))
     write_json(posixpath.join(folder, CARD_VALUES), _card_values(report))
     write_lines(posixpath.join(folder, CARD), _card_lines(report))
     if report.evaluations:
         write_atomically(posixpath.join(folder, CURVES), _curves(report))
+    write_json(posixpath.join(folder, METRICS), dict(report.metrics))
 
 
 def write_confusion(

@@ -5,7 +5,7 @@ import gc
 import hashlib
 import json
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -21,11 +21,13 @@ from keras_bert_tpu.tasks.reports import CARD_VALUES, METRICS, Report, spread, w
 from keras_bert_tpu.tasks.task import EncodedTask, Task
 from keras_bert_tpu.training.finetuning import Finetuned, finetune
 from keras_bert_tpu.training.finetuning_checkpoints import FinetuningCheckpoints
+from keras_bert_tpu.training.finetuning_step import TaskStep
 from keras_bert_tpu.training.initialization import freeze
 from keras_bert_tpu.training.low_rank import LowRankUpdates
 from keras_bert_tpu.training.task_batches import TaskArrays
 
 MODEL, SEEDS, CHECKPOINTS = "model", "seeds.json", "checkpoints"
+SAVING = ("save_every", "save_seconds")
 
 
 def finetune_task(
@@ -56,25 +58,7 @@ def finetune_task(
         Terminated: After SIGTERM, see `finetuning.finetune`.
     """
     strategy = strategy or tf.distribute.get_strategy()
-    keras.utils.set_random_seed(config.seed)
-    policy = "mixed_bfloat16" if config.compute_dtype == "bfloat16" else "float32"
-    with strategy.scope():
-        model = task.model_class.from_pretrained(
-            checkpoint,
-            labels=task.labels,
-            sequence_length=config.sequence_length,
-            dtype=policy,
-            **task.head(),
-        )
-        freeze(model, config.frozen_layers)
-        updates = None
-        if config.lora_rank:
-            updates = LowRankUpdates(
-                model, config.lora_rank, config.lora_alpha, config.lora_targets
-            )
-        step = task.make_step(model, config)
-        if updates:
-            step.use_low_rank(updates)
+    model, step = make_model(task, checkpoint, config, strategy)
     encoded = task.encode(model)
     for remark in encoded.remarks:
         print(remark, flush=True)
@@ -96,13 +80,57 @@ def finetune_task(
     return model, encoded, done
 
 
+def make_model(
+    task: Task, checkpoint: str, config: FinetuningConfig, strategy: tf.distribute.Strategy
+) -> tuple[TaskModel, TaskStep]:
+    """Puts a head on a pre-trained encoder, as the seed says, and makes the step that trains both.
+
+    Raises:
+        InputError: If the checkpoint, the task and the config do not fit together.
+    """
+    keras.utils.set_random_seed(config.seed)
+    policy = "mixed_bfloat16" if config.compute_dtype == "bfloat16" else "float32"
+    with strategy.scope():
+        model = task.model_class.from_pretrained(
+            checkpoint,
+            labels=task.labels,
+            sequence_length=config.sequence_length,
+            dtype=policy,
+            **task.head(),
+        )
+        freeze(model, config.frozen_layers)
+        updates = None
+        if config.lora_rank:
+            updates = LowRankUpdates(
+                model, config.lora_rank, config.lora_alpha, config.lora_targets
+            )
+        step = task.make_step(model, config)
+        if updates:
+            step.use_low_rank(updates)
+    return model, step
+
+
+def without_saving(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings but those of when it saves, which no result depends on."""
+    return {name: settings[name] for name in settings if name not in SAVING}
+
+
+def seed_folders(output: str, config: FinetuningConfig, seeds: int) -> dict[int, str]:
+    """Returns each seed of a fine-tuning with several, and its folder in the output."""
+    found = range(config.seed, config.seed + seeds)
+    return {seed: posixpath.join(output, f"seed-{seed}") for seed in found}
+
+
+def require_unused(output: str) -> None:
+    """Raises InputError if the output has the metrics of a fine-tuning that ended."""
+    if tf.io.gfile.exists(posixpath.join(output, METRICS)):
+        raise InputError(f"{output} holds a fine-tuning already; choose another output folder.")
+
+
 def _identity(
     task: Task, checkpoint: str, training: TaskArrays, config: FinetuningConfig
 ) -> dict[str, Any]:
     """What makes a fine-tuning the one that it is; when it saves does not."""
-    settings = to_dict(config)
-    for name in ("save_every", "save_seconds"):
-        del settings[name]
     data = hashlib.sha256()
     for name, array in sorted({**training.tokens, **training.labels}.items()):
         data.update(name.encode())
@@ -110,7 +138,7 @@ def _identity(
     return {
         "task": task.name,
         "checkpoint": checkpoint,
-        "settings": settings,
+        "settings": without_saving(to_dict(config)),
         "training_data_sha256": data.hexdigest(),
     }
 
@@ -145,20 +173,18 @@ def run_task(
             output holds a fine-tuning already, or checkpoints of another one.
         Terminated: After SIGTERM, see `finetuning.finetune`.
     """
-    if tf.io.gfile.exists(posixpath.join(output, METRICS)):
-        raise InputError(f"{output} holds a fine-tuning already; choose another output folder.")
+    require_unused(output)
     if seeds == 1:
         return _run_once(task, checkpoint, output, config, strategy)
     found = []
-    for seed in range(config.seed, config.seed + seeds):
-        folder = posixpath.join(output, f"seed-{seed}")
+    for seed, folder in seed_folders(output, config, seeds).items():
         seeded = dataclasses.replace(config, seed=seed)
-        metrics = finished_metrics(folder, checkpoint, seeded)
-        if metrics is None:
-            metrics = _run_once(task, checkpoint, folder, seeded, strategy)
-            keras.backend.clear_session()
-            gc.collect()
-        found.append(metrics)
+        if tf.io.gfile.exists(posixpath.join(folder, METRICS)):
+            found.append(_finished(folder, checkpoint, seeded))
+            continue
+        found.append(_run_once(task, checkpoint, folder, seeded, strategy))
+        keras.backend.clear_session()
+        gc.collect()
     figures = spread(found)
     means = {name: values["mean"] for name, values in figures.items()}
     for name, values in figures.items():
@@ -197,35 +223,16 @@ def _run_once(
     return metrics
 
 
-def finished_metrics(
-    folder: str, checkpoint: str, config: FinetuningConfig, seeds: int = 1
-) -> dict[str, float] | None:
-    """Returns the metrics of a fine-tuning that is done already; None if it is not.
-
-    Args:
-        folder: str. Its output folder.
-        checkpoint: str. What it should have begun with.
-        config: FinetuningConfig. What its settings should be.
-        seeds: int. How many runs it should be of.
-
-    Raises:
-        InputError: If it began with something else, or has other settings.
-    """
-    path = posixpath.join(folder, METRICS)
-    if not tf.io.gfile.exists(path):
-        return None
-    folders = [folder]
-    if seeds > 1:
-        folders = [posixpath.join(folder, f"seed-{config.seed + i}") for i in range(seeds)]
-    for i, done in enumerate(folders):
-        card = read_json_object(posixpath.join(done, CARD_VALUES))
-        settings = to_dict(dataclasses.replace(config, seed=config.seed + i))
-        expected = {"checkpoint": checkpoint, "settings": json.loads(json.dumps(settings))}
-        for name, value in expected.items():
-            if card.get(name) != value:
-                raise InputError(
-                    f"{done} holds a fine-tuning with other {name} than this one; choose another "
-                    f"output folder."
-                )
+def _finished(folder: str, checkpoint: str, config: FinetuningConfig) -> dict[str, float]:
+    """The metrics of a seed that is done already, if it is of the same settings."""
+    card = read_json_object(posixpath.join(folder, CARD_VALUES))
+    card["settings"] = without_saving(card.get("settings", {}))
+    settings = json.loads(json.dumps(without_saving(to_dict(config))))
+    for name, value in (("checkpoint", checkpoint), ("settings", settings)):
+        if card.get(name) != value:
+            raise InputError(
+                f"{folder} holds a fine-tuning with other {name} than this one; choose another "
+                f"output folder."
+            )
     print(f"{folder} is done already.", flush=True)
-    return read_json_object(path)
+    return read_json_object(posixpath.join(folder, METRICS))

@@ -30,6 +30,10 @@ from keras_bert_tpu.training.termination import Terminated, TerminationSignal
 _PREDICTION_ROWS = 2
 
 
+class DivergedError(InputError):
+    """The loss is not finite any more: these settings cannot be trained, others may."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Finetuned:
     """What a fine-tuning gave; the model has the weights of the best evaluation.
@@ -74,17 +78,23 @@ def finetune(
         checkpoints: FinetuningCheckpoints, from which it goes on if it was broken off.
 
     Raises:
-        InputError: If the batch cannot be shared by the replicas, or the loss is not finite.
+        InputError: If the batch cannot be shared by the replicas.
+        DivergedError: If the loss is not finite.
         Terminated: After SIGTERM, once the step that was made last is saved.
     """
     strategy = strategy or tf.distribute.get_strategy()
+    require_shared_batch(config, strategy)
+    run = _Finetuning(model, step, training, config, strategy, checkpoints)
+    return run.train(evaluate, best_metric, callbacks)
+
+
+def require_shared_batch(config: FinetuningConfig, strategy: tf.distribute.Strategy) -> None:
+    """Raises InputError if the batch cannot be divided among the replicas."""
     if config.batch_size % strategy.num_replicas_in_sync:
         raise InputError(
             f"batch_size={config.batch_size} cannot be divided among "
             f"{strategy.num_replicas_in_sync} replicas; take a multiple of that."
         )
-    run = _Finetuning(model, step, training, config, strategy, checkpoints)
-    return run.train(evaluate, best_metric, callbacks)
 
 
 class _KeepingPredictor(Predictor):
@@ -201,7 +211,7 @@ class _Finetuning:
         (ratio, *_) = self.step.metrics
         loss, weight = (float(part.numpy()) for part in (ratio.numerator, ratio.denominator))
         if self.step.skipped_in_row or not np.isfinite(loss):
-            raise InputError(
+            raise DivergedError(
                 f"The loss is not finite in epoch {epoch + 1}; lower learning_rate="
                 f"{config.learning_rate:g}, or look for labels that are not numbers."
             )

@@ -84,7 +84,7 @@ class FinetuningCheckpoints:
         self._best_sha256: dict[str, str] = {}
         path = posixpath.join(folder, IDENTITY)
         if complete_checkpoints(folder):
-            _require_same(path, identity)
+            require_same(folder, read_json_object(path), identity)
         tf.io.gfile.makedirs(folder)
         write_atomically(path, json.dumps(identity, indent=2).encode())
 
@@ -160,11 +160,20 @@ class FinetuningCheckpoints:
                 tf.io.gfile.remove(path)
 
 
-def _require_same(path: str, identity: Mapping[str, Any]) -> None:
-    before, now = flatten(read_json_object(path)), flatten(json.loads(json.dumps(identity)))
+def require_same(folder: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Checks that what is to go on is what was broken off.
+
+    Args:
+        folder: str. Where it stands, for the message.
+        before: JSON values that a file has.
+        now: Those that they must be.
+
+    Raises:
+        InputError: Naming the first that differs.
+    """
+    before, now = flatten(before), flatten(json.loads(json.dumps(now)))
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
-            folder = posixpath.dirname(path)
             raise InputError(
                 f"{folder} holds a fine-tuning that was broken off, in which {key} is "
                 f"{before.get(key)}, and here it is {now.get(key)}; set it as it was to go on, or "

@@ -56,11 +56,13 @@ def test_a_grid_over_a_data_set_of_tensorflow_datasets_finds_what_learns(tmp_pat
         "--set=batch_size=8",
         "--set=epochs=2",
     )
-    table = json.loads((output / "grid.json").read_text())["combinations"]
-    assert [entry["folder"] for entry in table] == ["learning_rate=5e-4", "learning_rate=1e-9"]
-    accuracies = [entry["metrics"]["accuracy"] for entry in table]
-    assert accuracies[0] == 1.0 and accuracies[1] < 0.9
-    assert json.loads((output / "metrics.json").read_text()) == table[0]["metrics"]
-    model = BertTextClassifier.from_pretrained(str(output / "learning_rate=5e-4" / "model"))
+    grid = json.loads((output / "grid.json").read_text())
+    accuracies = {
+        entry["settings"]["learning_rate"]: entry["metrics"]["accuracy"] for entry in grid["table"]
+    }
+    assert accuracies[5e-4] == 1.0 and accuracies[1e-9] < 0.9
+    assert grid["best"] == "learning_rate=0.0005"
+    assert json.loads((output / "metrics.json").read_text())["accuracy"] == 1.0
+    model = BertTextClassifier.from_pretrained(str(output / "model"))
     assert model.labels == ("bad", "good")
     assert model.predict([GOOD, BAD], verbose=0).argmax(axis=1).tolist() == [1, 0]

@@ -174,6 +174,30 @@ def test_an_output_that_is_there_is_not_written_over(tmp_path):
     refused(finetune, "holds a fine-tuning already", tmp_path, *arguments)
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--grid=lerning_rate=1e-5"], "no config key lerning_rate; the nearest is learning_rate "),
+        (["--grid=batch_size=16,x"], "batch_size must be of type int. Received: 'x'"),
+        (["--grid=batch_size=16,0"], "batch_size must be greater than 0. Received: 0"),
+        (["--grid=learning_rate=1e-5,"], "learning_rate must be of type float. Received: None"),
+        (["--grid=learning_rate"], "'paper' or key=value,value, .*Received: 'learning_rate'"),
+        (["--grid=epochs=2,2.0"], "The grid has epochs=2 twice"),
+        (["--grid=paper", "--grid=epochs=2"], "epochs is given to the grid twice"),
+        (["--grid=seed=1,2"], "seed is nothing that a grid can choose"),
+        (["--grid=lora_targets=encoder"], "lora_targets is nothing that a grid can choose"),
+        (["--grid=paper", "--set=learning_rate=1e-5"], "the values of learning_rate are those of"),
+        (["--grid=lora_rank=0,2", "--set=layer_decay=0.9"], "lora_rank=2 of the grid: layer_decay"),
+        # These two are known only once a model is made.
+        (["--grid=sequence_length=16,1000"], "sequence_length=1000 is longer than the 512 posi"),
+        (["--grid=lora_rank=0,2", "--set=lora_targets=[encoder/layer_9]"], "encoder/layer_9"),
+    ],
+)
+def test_a_grid_is_refused_before_anything_is_trained(tmp_path, flags, message):
+    arguments = training(tmp_path, "classification", ".csv", CSV, CSV)
+    refused(finetune, message, tmp_path, *arguments, *flags)
+
+
 def save(model_class, folder, **how):
     keras.utils.set_random_seed(1)
     model = model_class.from_pretrained(CHECKPOINT, sequence_length=16, **how)

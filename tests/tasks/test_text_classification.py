@@ -11,6 +11,7 @@ import pytest
 
 from keras_bert_tpu.config import FinetuningConfig, InputError
 from keras_bert_tpu.models.text_classifier import BertTextClassifier
+from keras_bert_tpu.tasks import reports
 from keras_bert_tpu.tasks.run import finetune_task, run_task
 from keras_bert_tpu.tasks.tables import TextExample
 from keras_bert_tpu.tasks.text_classification import (
@@ -198,6 +199,18 @@ def test_run_leaves_model_metrics_card_and_pictures(tmp_path, examples):
             assert (folder / picture).read_bytes().startswith(b"\x89PNG")
     with pytest.raises(InputError, match="holds a fine-tuning already"):
         run_task(task, CHECKPOINT, str(tmp_path), config)
+
+
+def test_metrics_tell_that_all_else_is_written(tmp_path, examples, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("the disk is full")
+
+    monkeypatch.setattr(reports, "write_atomically", fail)
+    task = task_of(examples[0][::60], examples[1][::20])
+    with pytest.raises(RuntimeError, match="full"):
+        run_task(task, CHECKPOINT, str(tmp_path), FinetuningConfig(**SETTINGS))
+    assert (tmp_path / "card.json").exists()
+    assert not (tmp_path / "metrics.json").exists()
 
 
 def test_bad_combinations_are_told(examples):

@@ -1,6 +1,6 @@
-"""Fine-tunes a tiny model on made-up words; run by test_finetuning_checkpoints.py.
+"""Fine-tunes a tiny model on made-up words; run by test_finetuning_checkpoints and test_grid.
 
-    python finetuning_run.py OUTPUT [NAME=VALUE ...] [after=N does=WHAT]
+    python finetuning_run.py OUTPUT [NAME=VALUE ...] [grid=NAME=VALUE,VALUE] [after=N does=WHAT]
 
 Behind step `after` it kills itself (`kill`) or sends itself SIGTERM (`terminate`), or it crashes in
 the evaluation of that number (`evaluation`).
@@ -15,6 +15,7 @@ import keras
 
 from keras_bert_tpu.config import FinetuningConfig
 from keras_bert_tpu.tasks import run
+from keras_bert_tpu.tasks.grid import read_grid, run_grid
 from keras_bert_tpu.tasks.tables import TextExample
 from keras_bert_tpu.tasks.text_classification import table_classification
 from keras_bert_tpu.training import finetuning
@@ -23,10 +24,11 @@ from keras_bert_tpu.training.termination import EXIT_CODE, Terminated
 CHECKPOINT = str(pathlib.Path(__file__).parents[1] / "golden" / "mini_reference")
 
 output, *arguments = sys.argv[1:]
-options = dict(argument.split("=") for argument in arguments)
+options = dict(argument.split("=", 1) for argument in arguments)
 after, does = int(options.pop("after", 0)), options.pop("does", "")
 number = int(options.pop("examples", 64))
 seeds = int(options.pop("seeds", 1))
+grid = read_grid([options.pop("grid")]) if "grid" in options else {}
 words = ("garden", "house", "moor", "door")
 examples = [
     TextExample(str(i), (" ".join(words[(i + j) % 4] for j in range(1 + i % 9)),), "ab"[i % 2])
@@ -76,7 +78,10 @@ task.__class__ = TroubledTask
 train = finetuning.finetune
 run.finetune = lambda *args: train(*args[:7], [*args[7], Trouble()], *args[8:])
 try:
-    run.run_task(task, CHECKPOINT, output, config, seeds)
+    if grid:
+        run_grid(task, CHECKPOINT, output, config, grid, seeds)
+    else:
+        run.run_task(task, CHECKPOINT, output, config, seeds)
 except Terminated as error:
     print(error)
     sys.exit(EXIT_CODE)
