@@ -151,24 +151,41 @@ def read_settings(
             f"{file} has format version {values.get('format_version')}, this version reads "
             f"{SETTINGS_VERSION}; use the version of keras_bert_tpu that wrote it, or remove it."
         )
-    try:
-        own = from_dict(EncoderConfig, values["encoder"], prefix="encoder.")
-        for name in _SIZES:  # Those of the weights, which the format's own config has.
-            if getattr(own, name) != getattr(encoder, name):
-                raise InputError(
-                    f"{file} has {name}={getattr(own, name)}, and the weights beside it have "
-                    f"{getattr(encoder, name)}; copy both again, or remove {SETTINGS}."
-                )
-        return Settings(
-            own,
-            bool(values["lower_case"]),
-            values["strip_accents"],
-            tuple(values["added_tokens"]),
-            tuple(values["labels"]),
-            str(values["model"]),
-        )
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{file} is not whole, copy it again: {error!r}.") from error
+    _check_settings(file, values)
+    own = from_dict(EncoderConfig, values["encoder"], prefix="encoder.")
+    for name in _SIZES:  # Those of the weights, which the format's own config has.
+        if getattr(own, name) != getattr(encoder, name):
+            raise InputError(
+                f"{file} has {name}={getattr(own, name)}, and the weights beside it have "
+                f"{getattr(encoder, name)}; copy both again, or remove {SETTINGS}."
+            )
+    return Settings(
+        own,
+        values["lower_case"],
+        values["strip_accents"],
+        tuple(values["added_tokens"]),
+        tuple(values["labels"]),
+        values["model"],
+    )
+
+
+def _check_settings(file: str, values: Mapping[str, Any]) -> None:
+    for key, expected in (
+        ("encoder", dict),
+        ("lower_case", bool),
+        ("strip_accents", bool | None),
+        ("added_tokens", list),
+        ("labels", list),
+        ("model", str),
+    ):
+        value = values.get(key)
+        is_wrong = key not in values or not isinstance(value, expected)
+        if isinstance(value, list):
+            is_wrong |= not all(isinstance(entry, str) for entry in value)
+        if is_wrong:
+            raise InputError(
+                f"{file}: {key} must be what was written. Received: {value!r}; copy the file again."
+            )
 
 
 def write_settings(path: str, source: WeightsSource) -> None:

@@ -265,8 +265,9 @@ def _array(file: str, name: str, entry: Mapping[str, Any]) -> np.ndarray:
 
 def _model(values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
     architectures = values.get("architectures")
-    if isinstance(architectures, list) and architectures and architectures[0] in _MODELS:
-        return _MODELS[architectures[0]]
+    first = architectures[0] if isinstance(architectures, list) and architectures else None
+    if isinstance(first, str) and first in _MODELS:
+        return _MODELS[first]
     heads = names.heads_of(arrays)
     if "span_classifier" in heads:
         return "BertQuestionAnswerer"

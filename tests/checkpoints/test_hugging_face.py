@@ -144,6 +144,9 @@ def test_weights_without_a_prefix_and_of_the_first_configs_are_read(folder):
     np.testing.assert_array_equal(
         source.arrays["encoder/pooler/bias"], expected["encoder/pooler/bias"]
     )
+    for odd in (["BertForOther"], [["BertModel"]], "BertModel", []):
+        change(folder / "config.json", architectures=odd)
+        assert read_weights(str(folder)).model == "BertTextClassifier"
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
