@@ -205,7 +205,7 @@ def test_metrics_tell_that_all_else_is_written(tmp_path, examples, monkeypatch):
     def fail(*arguments):
         raise RuntimeError("the disk is full")
 
-    monkeypatch.setattr(reports, "write_atomically", fail)
+    monkeypatch.setattr(reports, "_curves", fail)
     task = task_of(examples[0][::60], examples[1][::20])
     with pytest.raises(RuntimeError, match="full"):
         run_task(task, CHECKPOINT, str(tmp_path), FinetuningConfig(**SETTINGS))
