@@ -27,6 +27,10 @@ class TpuGeneration(NamedTuple):
         cores: int. TensorCores.
         counts_cores: bool. Whether the number in an accelerator type, 8 in "v3-8", is that of
             cores, or else of chips.
+        devices: int. What the compiler takes a chip for: one device for each core, or one for both.
+        operations_per_cycle: int. Of the matrix units of a device at best, as the compiler counts
+            cycles: the power of two above what it estimates for a product of 8,192 x 8,192 matrices
+            (libtpu 0.0.42).
     """
 
     peak: float
@@ -35,25 +39,48 @@ class TpuGeneration(NamedTuple):
     ici_bandwidth: float | None
     cores: int
     counts_cores: bool
+    devices: int
+    operations_per_cycle: int
+
+    @property
+    def links(self) -> int:
+        """Links of a chip to its neighbours: a torus of three axes on v4, v5p and tpu7x."""
+        return 6 if self.ici_bandwidth and self.counts_cores else 4
+
+    @property
+    def device_peak(self) -> float:
+        """bfloat16 operations a second of a device."""
+        return self.peak / self.devices
+
+    @property
+    def device_hbm_bytes(self) -> int:
+        """Memory of a device."""
+        return self.hbm_bytes // self.devices
+
+    @property
+    def clock(self) -> float:
+        """Cycles a second at which the matrix units reach the peak."""
+        return self.device_peak / self.operations_per_cycle
 
 
 # A replica of TensorFlow is a core on v2 and v3, a chip on v5e and v6e and either on v4 and v5p.
+# In the order of the attributes.
 TPUS = {
     # "A Domain-Specific Supercomputer for Training Deep Neural Networks" (CACM 63(7), 2020), to
     # which the page v2 points.
-    "v2": TpuGeneration(46e12, 16 * _GIB, 700e9, None, cores=2, counts_cores=True),
+    "v2": TpuGeneration(46e12, 16 * _GIB, 700e9, None, 2, True, 2, 2**15),
     # Page v3.
-    "v3": TpuGeneration(123e12, 32 * _GIB, 900e9, None, cores=2, counts_cores=True),
+    "v3": TpuGeneration(123e12, 32 * _GIB, 900e9, None, 2, True, 2, 2**16),
     # Page v4; ICI from arXiv 2304.01433: six links of 50 GB/s each way.
-    "v4": TpuGeneration(275e12, 32 * _GIB, 1200e9, 600e9, cores=2, counts_cores=True),
+    "v4": TpuGeneration(275e12, 32 * _GIB, 1200e9, 600e9, 2, True, 2, 2**17),
     # Page v5e.
-    "v5e": TpuGeneration(197e12, 16 * _GIB, 819e9, 400e9, cores=1, counts_cores=False),
+    "v5e": TpuGeneration(197e12, 16 * _GIB, 819e9, 400e9, 1, False, 1, 2**17),
     # Page v5p.
-    "v5p": TpuGeneration(459e12, 95 * _GIB, 2765e9, 1200e9, cores=2, counts_cores=True),
+    "v5p": TpuGeneration(459e12, 95 * _GIB, 2765e9, 1200e9, 2, True, 1, 2**18),
     # Page v6e.
-    "v6e": TpuGeneration(918e12, 32 * _GIB, 1638e9, 800e9, cores=1, counts_cores=False),
+    "v6e": TpuGeneration(918e12, 32 * _GIB, 1638e9, 800e9, 1, False, 1, 2**19),
     # Page tpu7x, which also says that TensorFlow is not supported there.
-    "tpu7x": TpuGeneration(2307e12, 192 * _GIB, 7380e9, 1200e9, cores=2, counts_cores=True),
+    "tpu7x": TpuGeneration(2307e12, 192 * _GIB, 7380e9, 1200e9, 2, True, 2, 2**19),
 }
 
 

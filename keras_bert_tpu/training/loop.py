@@ -32,7 +32,7 @@ from keras_bert_tpu.training.inputs import (
     validation_batches,
 )
 from keras_bert_tpu.training.metrics_log import MetricsLog
-from keras_bert_tpu.training.optimizers import make_optimizer, make_schedule
+from keras_bert_tpu.training.optimizers import make_schedule
 from keras_bert_tpu.training.phases import (
     Rewind,
     Stretch,
@@ -49,7 +49,7 @@ from keras_bert_tpu.training.schedules import PhasedSchedule
 from keras_bert_tpu.training.spikes import LossSpike, SpikeRule, read_rewinds, write_rewinds
 from keras_bert_tpu.training.termination import Terminated, TerminationSignal
 from keras_bert_tpu.training.trackers import make_tracker
-from keras_bert_tpu.training.train_step import PretrainingStep
+from keras_bert_tpu.training.train_step import make_pretrainer, make_step
 
 
 def pretrain(
@@ -134,26 +134,13 @@ class _Run:
         self.config, self.inputs, self.output = config, inputs, output
         self.strategy, self.hosts, self.schedule = strategy, hosts, schedule
         keras.utils.set_random_seed(config.seed)
-        policy = "mixed_bfloat16" if config.compute_dtype == "bfloat16" else "float32"
         folder = posixpath.join(output, CHECKPOINTS)
         with strategy.scope():
-            self.pretrainer = BertPretrainer(config.encoder, dtype=policy)
-            self.pretrainer.encoder.recompute = config.recompute
+            self.pretrainer = make_pretrainer(config)
             table = self._begin_with(vocabulary, folder)
             frozen = freeze(self.pretrainer, config.frozen_layers)
-            self.step = PretrainingStep(
-                self.pretrainer,
-                config.optimizer.clip_norm,
-                config.seed,
-                config.max_nonfinite_steps,
-            )
-            self.optimizer = make_optimizer(config.optimizer, schedule)
-            self.step.compile(
-                optimizer=self.optimizer,
-                jit_compile=config.jit_compile,
-                steps_per_execution=config.steps_per_execution,
-            )
-            self.optimizer.build(self.pretrainer.trainable_variables)
+            self.step = make_step(self.pretrainer, config, schedule)
+        self.optimizer = self.step.optimizer
         self.checkpointer = Checkpointer(
             folder,
             self.pretrainer,

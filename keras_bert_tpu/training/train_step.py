@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_bert_tpu.config import PretrainingConfig
 from keras_bert_tpu.models.pretrainer import BertPretrainer
 from keras_bert_tpu.training.global_step import GlobalStep
 from keras_bert_tpu.training.losses import (
@@ -13,6 +14,8 @@ from keras_bert_tpu.training.losses import (
     next_sentence_sums,
     total_weights,
 )
+from keras_bert_tpu.training.optimizers import make_optimizer
+from keras_bert_tpu.training.schedules import PhasedSchedule
 
 
 class PretrainingStep(GlobalStep):
@@ -54,3 +57,33 @@ class PretrainingStep(GlobalStep):
                 data.get("next_sentence_weights"),
             ),
         ]
+
+
+def make_pretrainer(config: PretrainingConfig) -> BertPretrainer:
+    """Returns the model of a run, at random; create it in the scope of the strategy."""
+    policy = "mixed_bfloat16" if config.compute_dtype == "bfloat16" else "float32"
+    pretrainer = BertPretrainer(config.encoder, dtype=policy)
+    pretrainer.encoder.recompute = config.recompute
+    return pretrainer
+
+
+def make_step(
+    pretrainer: BertPretrainer, config: PretrainingConfig, schedule: PhasedSchedule
+) -> PretrainingStep:
+    """Returns the train step of a run with its optimizer; create it in the scope of the strategy.
+
+    Args:
+        pretrainer: BertPretrainer. What is frozen of it is so already.
+        config: PretrainingConfig.
+        schedule: PhasedSchedule, from `make_schedule`.
+    """
+    step = PretrainingStep(
+        pretrainer, config.optimizer.clip_norm, config.seed, config.max_nonfinite_steps
+    )
+    step.compile(
+        optimizer=make_optimizer(config.optimizer, schedule),
+        jit_compile=config.jit_compile,
+        steps_per_execution=config.steps_per_execution,
+    )
+    step.optimizer.build(pretrainer.trainable_variables)
+    return step

@@ -1,0 +1,201 @@
+"""kbt-plan: what a pre-training run will need and take on a TPU, without a TPU.
+
+How, is one jump away in `tpu.plan.Planner`.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from keras_bert_tpu.scripts import app
+
+PROGRAM = "kbt-plan"
+
+USAGE = """Plans a pre-training run on a TPU, on any machine with Linux and without a TPU.
+
+  kbt-plan --config=run.yaml --topology=v5e:2x4
+  kbt-plan --config=run.yaml --topology=v3-8 --phase=1 --batch_sizes=32,64,128
+  kbt-plan --config=run.yaml --topology=v5p:2x2x1 --phase=2 --largest --json
+  kbt-plan --config=run.yaml --topology=v5e:1x1 --phase=1 --profile
+
+The train step of kbt-pretrain is compiled by the compiler of the TPU itself, which libtpu brings
+(pip install 'keras_bert_tpu[plan]'), for one device: a core on v2, v3, v4 and tpu7x, a chip on v5e,
+v5p and v6e. Shown are, for each phase and batch size of a device, the memory and whether it fits,
+the compiler's estimate of the time of a step, the share of the device's peak that makes (model
+FLOPs utilization), and from that sequences and tokens a second of the slice and the hours that a
+phase takes. Nothing has run: times are estimates. The gradients' way between chips is estimated
+from the published bandwidth of their links.
+
+A compilation takes one to five minutes on two cores; it is kept in ~/.cache/keras_bert_tpu/plans,
+so that the same step is compiled once for all slices of a generation."""
+
+_HEADER = ("phase", "batch", "memory", "step", "peak", "sequences/s", "tokens/s", "hours")
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the flags of this program."""
+    flags.DEFINE_string("config", None, "Run file in YAML, see gcs_configs/.", flag_values=values)
+    flags.DEFINE_string(
+        "topology",
+        None,
+        "Slice, for example v5e:2x4 or v4:2x2x1, or an accelerator type, for example v3-8.",
+        flag_values=values,
+    )
+    flags.mark_flags_as_required(["config", "topology"], flag_values=values)
+    flags.DEFINE_multi_string(
+        "set",
+        [],
+        "A setting over the run file, for example --set phases.0.steps=1000",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "phase", None, "One phase, counted from 1; by default all.", 1, flag_values=values
+    )
+    flags.DEFINE_list(
+        "batch_sizes",
+        [],
+        "Sequences of a device in a step, separated by commas; by default those of the run file, "
+        "and the most that fit.",
+        flag_values=values,
+    )
+    flags.DEFINE_boolean(
+        "largest",
+        False,
+        "Find the most sequences that fit besides batch_sizes.",
+        flag_values=values,
+    )
+    flags.DEFINE_boolean("json", False, "Print one JSON object.", flag_values=values)
+    flags.DEFINE_integer(
+        "profile",
+        None,
+        "Show so many of the costliest kinds of operations by source layer.",
+        1,
+        flag_values=values,
+    )
+    flags.DEFINE_boolean("cache", True, "Take earlier compilations.", flag_values=values)
+
+
+def main() -> None:
+    """Runs the program."""
+    from keras_bert_tpu.config import InputError, PretrainingConfig
+    from keras_bert_tpu.tpu.plan import Planner
+    from keras_bert_tpu.tpu.slices import Slice
+
+    values = flags.FLAGS
+    config = PretrainingConfig.from_yaml(values.config, values.set)
+    topology = Slice.parse(values.topology)
+    batch_sizes = _batch_sizes(values.batch_sizes)
+    phases = range(1, len(config.phases) + 1)
+    if values.phase is not None:
+        if values.phase not in phases:
+            raise InputError(
+                f"--phase must be one of the {len(phases)} phases of {values.config}. Received: "
+                f"{values.phase}."
+            )
+        phases = [values.phase]
+    planner = Planner(config, topology, _tell, values.cache)
+    plans, largest = [], {}
+    for phase in phases:
+        for batch_size in batch_sizes or [planner.batch_size_of(phase)]:
+            plans.append(planner.plan(phase, batch_size))
+        if values.largest or not batch_sizes:
+            found = planner.plan_largest(phase)
+            largest[phase] = found.batch_size_per_device
+            if found.batch_size_per_device not in {
+                plan.batch_size_per_device for plan in plans if plan.phase == phase
+            }:
+                plans.append(found)
+    if values.json:
+        report = {"topology": str(topology), "plans": [plan.to_dict() for plan in plans]}
+        if largest:
+            report["largest_batch_size_per_device"] = largest
+        print(json.dumps(report, indent=2))
+        return
+    _print_plans(plans, topology)
+    for phase, batch_size in largest.items():
+        print(f"Phase {phase}: at most {batch_size} sequences of a device fit.")
+    if values.profile:
+        for plan in plans:
+            _print_profile(plan, topology, values.profile)
+
+
+def _batch_sizes(texts: Sequence[str]) -> list[int]:
+    from keras_bert_tpu.config import InputError
+
+    if not all(text.strip().isdigit() and int(text) for text in texts):
+        raise InputError(
+            f"--batch_sizes must be whole numbers greater than 0, for example 32,64. Received: "
+            f"{','.join(texts)!r}."
+        )
+    return [int(text) for text in texts]
+
+
+def _tell(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def _print_plans(plans: Sequence, topology) -> None:
+    generation = topology.generation
+    devices = topology.chips * generation.devices
+    print(
+        f"{topology}: {topology.chips} chip{'s'[: topology.chips > 1]}, {devices} "
+        f"device{'s'[: devices > 1]} of {generation.device_hbm_bytes / 2**30:g} GiB and "
+        f"{generation.device_peak / 1e12:g} TFLOP/s. All times are estimates."
+    )
+    if topology.name == "tpu7x":
+        print("TensorFlow does not support tpu7x: this is what it would be.")
+    rows = [_HEADER]
+    for plan in plans:
+        memory = f"{plan.hbm_bytes / 2**30:.1f} of {plan.hbm_bytes_of_device / 2**30:.1f} GiB"
+        if not plan.fits:
+            row = (memory + ", too much", *["-"] * 5)
+        else:
+            row = (
+                memory,
+                f"{plan.estimated_step_ms:.1f} ms",
+                f"{100 * plan.estimated_mfu:.0f} %",
+                f"{plan.estimated_sequences_per_second:,.0f}",
+                f"{plan.estimated_tokens_per_second:,.0f}",
+                f"{plan.estimated_hours:,.1f}",
+            )
+        batch = f"{plan.batch_size_per_device} x {plan.sequence_length}"
+        rows.append((str(plan.phase), batch, *row))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
+    if topology.chips > 1:
+        sharing = plans[0].estimated_all_reduce_ms if plans[0].fits else None
+        print(
+            "The gradients' way between chips is not in it: no bandwidth is published."
+            if sharing is None
+            else f"Of a step, {sharing:.1f} ms are the gradients' way between chips, by the links' "
+            f"published bandwidth."
+        )
+
+
+def _print_profile(plan, topology, number: int) -> None:
+    from keras_bert_tpu.tpu.compiled_program import by_layer
+
+    if not plan.fits:
+        return
+    print(f"\nPhase {plan.phase}, {plan.batch_size_per_device} x {plan.sequence_length}: costliest")
+    total = sum(operation.cycles for operation in plan.operations)
+    for group in by_layer(plan.operations)[:number]:
+        milliseconds = 1e3 * group.cycles / topology.generation.clock
+        print(
+            f"{100 * group.cycles / total:5.1f} %  {milliseconds:8.3f} ms  {group.runs:4d} x  "
+            f"{group.kind}  {group.name}"
+        )
+
+
+def run() -> None:
+    """Entry point of the command."""
+    app.run(PROGRAM, USAGE, define_flags, main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,155 @@
+"""The TPU compiler on a machine without a TPU: from a program's text to the compiler's estimates.
+
+The wheel libtpu has the compiler of all generations. It compiles in a process of its own, see
+`compile_program`; what it tells is kept, so that a program is compiled once for a generation.
+"""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from keras_bert_tpu.config import InputError
+from keras_bert_tpu.tpu import compile_program
+from keras_bert_tpu.tpu.compiled_program import Operation, operations
+
+# Raised whenever what is kept, or what is made of a program before it is compiled, changes.
+_CACHE_VERSION = 1
+_TOPOLOGIES = {"v4": "1x1x1", "v5p": "1x1x1", "tpu7x": "1x1x1"}
+_USED = re.compile(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm")
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+class CompileError(Exception):
+    """The compiler did not take a program."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CompiledStep:
+    """What the compiler tells of a program on one device.
+
+    Attributes:
+        devices_per_chip: int.
+        hbm_bytes: int. Memory that it needs: arguments, temporary values and its own code.
+        hbm_limit: int. Memory that a program may need, or 0 if the compiler did not say.
+        fits: bool. If not, it was not compiled to the end, and there are no estimates.
+        flops: float. Operations of the compiled program, as the compiler counts them.
+        operations: tuple of Operation.
+        compile_seconds: float. Also where the compilation is an earlier one that was kept.
+    """
+
+    devices_per_chip: int
+    hbm_bytes: int
+    hbm_limit: int
+    fits: bool
+    flops: float
+    operations: tuple[Operation, ...]
+    compile_seconds: float
+
+    @property
+    def cycles(self) -> int:
+        """The compiler's estimate of a run."""
+        return sum(operation.cycles for operation in self.operations)
+
+
+def compile_for_tpu(program: str, generation: str, cache: bool = True) -> CompiledStep:
+    """Compiles a program for one device of a generation.
+
+    Args:
+        program: str. StableHLO text, as TensorFlow lowers a function for a CPU.
+        generation: str. A key of `peaks.TPUS`.
+        cache: bool. Whether an earlier compilation of the same program counts, and this one is
+            kept: in $XDG_CACHE_HOME/keras_bert_tpu/plans, by default below ~/.cache.
+
+    Raises:
+        InputError: If the compiler is not installed.
+        CompileError: If it fails for another reason than memory.
+    """
+    versions = _versions()
+    key = "\n".join([str(_CACHE_VERSION), *versions, generation, _without_numbers(program)])
+    path = _cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+    if cache and (kept := _read(path)) is not None:
+        return kept
+    compiled = _compile(program, generation)
+    if cache:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        partial.write_text(json.dumps(dataclasses.asdict(compiled)))
+        partial.replace(path)
+    return compiled
+
+
+def _compile(program: str, generation: str) -> CompiledStep:
+    with tempfile.TemporaryDirectory() as folder:
+        source, result = Path(folder, "program.mlir"), Path(folder, "result")
+        source.write_text(program)
+        topology = f"{generation}:{_TOPOLOGIES.get(generation, '1x1')}"
+        command = [sys.executable, compile_program.__file__, str(source), topology, str(result)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        answer = Path(f"{result}.json")
+        if not answer.exists():
+            last = done.stdout.strip().splitlines()[-1:] or ["it said nothing"]
+            raise CompileError(
+                f"the TPU compiler ended with exit status {done.returncode}: {last[0]}"
+            )
+        told = json.loads(answer.read_text())
+        if "error" in told:
+            return _out_of_memory(told["error"])
+        hlo = Path(f"{result}.hlo").read_text()
+    return CompiledStep(
+        devices_per_chip=told["devices_per_chip"],
+        hbm_bytes=told["argument_bytes"]
+        + told["output_bytes"]
+        - told["alias_bytes"]
+        + told["temporary_bytes"]
+        + told["code_bytes"],
+        hbm_limit=0,
+        fits=True,
+        flops=told["flops"],
+        operations=tuple(operations(hlo)),
+        compile_seconds=told["compile_seconds"],
+    )
+
+
+def _out_of_memory(error: str) -> CompiledStep:
+    match = _USED.search(error)
+    if match is None:
+        raise CompileError(error.strip().splitlines()[0])
+    used, limit = (float(match[i]) * _UNITS[match[i + 1]] for i in (1, 3))
+    return CompiledStep(0, int(used), int(limit), False, 0.0, (), 0.0)
+
+
+def _versions() -> list[str]:
+    try:
+        return [f"{name} {importlib.metadata.version(name)}" for name in ("jax", "libtpu")]
+    except importlib.metadata.PackageNotFoundError as error:
+        raise InputError(
+            f"The TPU compiler is not installed ({error.name} is missing); install it with: pip "
+            f"install 'keras_bert_tpu[plan]'."
+        ) from error
+
+
+def _without_numbers(program: str) -> str:
+    """A program without what differs between two lowerings of the same function."""
+    program = re.sub(r"^#loc.*\n", "", program, flags=re.MULTILINE)
+    return re.sub(r"module @\S+|(?<=\S) loc\(#?\w+\)", "", program)
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "keras_bert_tpu/plans")
+
+
+def _read(path: Path) -> CompiledStep | None:
+    try:
+        kept = json.loads(path.read_text())
+        return CompiledStep(
+            **{**kept, "operations": tuple(Operation(*values) for values in kept["operations"])}
+        )
+    except (OSError, ValueError, TypeError, KeyError):
+        return None  # It is not there, or not whole: the program is compiled again.

@@ -1,0 +1,267 @@
+"""Plans a pre-training run on TPUs without a TPU: memory, time and hours, before they are paid for.
+
+The very train step of `kbt-pretrain` is compiled by the TPU's own compiler for one device. Times
+are that compiler's estimates, and called so: nothing has run. The gradients' way between chips is
+estimated from the published bandwidth of their links, as if nothing else ran meanwhile.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from keras_bert_tpu.config import InputError, PhaseConfig, PretrainingConfig
+from keras_bert_tpu.tpu.compiled_program import Operation
+from keras_bert_tpu.tpu.compiler import CompiledStep, CompileError, compile_for_tpu
+from keras_bert_tpu.tpu.slices import Slice
+from keras_bert_tpu.training.flops import model_flops
+from keras_bert_tpu.training.initialization import freeze
+from keras_bert_tpu.training.optimizers import make_schedule
+from keras_bert_tpu.training.train_step import PretrainingStep, make_pretrainer, make_step
+
+# Batches of a device are tried in multiples of this: the tiles that a TPU stores arrays in.
+BATCH_MULTIPLE = 8
+_NODE = re.compile(r"\{\{node ([^}]*)\}\}")
+
+
+@dataclasses.dataclass(frozen=True)
+class PhasePlan:
+    """One phase at one batch size.
+
+    Attributes:
+        phase: int. From 1.
+        sequence_length: int.
+        batch_size_per_device: int.
+        global_batch_size: int. Over the slice.
+        devices_per_chip: int. 0 where it does not fit.
+        hbm_bytes: int. Memory of a device that the step needs.
+        hbm_bytes_of_device: int. Memory that a device has.
+        fits: bool. What the compiler says, which keeps a little of the memory for itself.
+        model_flops: float. Of a device's step, see `training.flops`.
+        compiled_flops: float or None. As the compiler counts what it compiled.
+        estimated_all_reduce_ms: float or None. Of the gradients; None where the bandwidth between
+            chips is not known.
+        estimated_step_ms: float or None. The compiler's cycles at the device's clock, and the
+            gradients' way.
+        estimated_mfu: float or None. Model FLOPs of that time, of the device's peak.
+        estimated_sequences_per_second: float or None. Of the slice.
+        estimated_tokens_per_second: float or None. Of the slice, padding counted.
+        estimated_hours: float or None. For the sequences of the phase: its steps times its batch
+            size in the run file.
+        compile_seconds: float. Also where an earlier compilation was kept.
+        operations: tuple of Operation. With the compiler's cycles.
+    """
+
+    phase: int
+    sequence_length: int
+    batch_size_per_device: int
+    global_batch_size: int
+    devices_per_chip: int
+    hbm_bytes: int
+    hbm_bytes_of_device: int
+    fits: bool
+    model_flops: float
+    compiled_flops: float | None
+    estimated_all_reduce_ms: float | None
+    estimated_step_ms: float | None
+    estimated_mfu: float | None
+    estimated_sequences_per_second: float | None
+    estimated_tokens_per_second: float | None
+    estimated_hours: float | None
+    compile_seconds: float
+    operations: tuple[Operation, ...] = dataclasses.field(repr=False, default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the plan without its operations, for JSON."""
+        values = dataclasses.asdict(self)
+        del values["operations"]
+        return values
+
+
+class Planner:
+    """Compiles the steps of a run for one slice.
+
+    Args:
+        config: PretrainingConfig.
+        topology: Slice.
+        told: Callable that is given a sentence before each compilation, which takes minutes.
+        cache: bool. See `compile_for_tpu`.
+
+    Raises:
+        InputError: If the schedule or a frozen layer of the config is not as it should be.
+    """
+
+    def __init__(
+        self,
+        config: PretrainingConfig,
+        topology: Slice,
+        told: Callable[[str], None] = lambda sentence: None,
+        cache: bool = True,
+    ):
+        self.config, self.topology = config, topology
+        self._told, self._cache = told, cache
+        pretrainer = make_pretrainer(config)
+        freeze(pretrainer, config.frozen_layers)
+        schedule = make_schedule(config.optimizer, config.phases)
+        self._step = make_step(pretrainer, config, schedule)
+
+    @property
+    def num_devices(self) -> int:
+        """Devices of the slice, as the compiler counts them."""
+        return self.topology.chips * self.topology.generation.devices
+
+    def batch_size_of(self, phase: int) -> int:
+        """The batch of a device that the run file asks for.
+
+        Args:
+            phase: int. From 1.
+
+        Raises:
+            InputError: If the devices cannot share the batch.
+        """
+        batch_size = self.config.phases[phase - 1].batch_size
+        if batch_size % self.num_devices:
+            raise InputError(
+                f"phases.{phase - 1}.batch_size={batch_size} must be a multiple of the "
+                f"{self.num_devices} devices of {self.topology}; set it, or give batch_sizes."
+            )
+        return batch_size // self.num_devices
+
+    def plan(self, phase: int, batch_size: int) -> PhasePlan:
+        """Plans one phase at one batch size.
+
+        Args:
+            phase: int. From 1.
+            batch_size: int. Sequences of a device in a step.
+
+        Raises:
+            InputError: If the step cannot be compiled for a TPU.
+        """
+        settings = self.config.phases[phase - 1]
+        length = settings.sequence_length
+        self._told(
+            f"Compiling phase {phase}, {batch_size} x {length} tokens for {self.topology.name}; it "
+            f"takes minutes the first time."
+        )
+        try:
+            program = lower_step(self._step, settings, batch_size)
+            compiled = compile_for_tpu(program, self.topology.name, self._cache)
+        except CompileError as error:
+            raise InputError(f"The step of phase {phase} cannot be compiled: {error}") from error
+        return self._of_compiled(phase, batch_size, compiled)
+
+    def plan_largest(self, phase: int) -> PhasePlan:
+        """Plans a phase at the largest batch that fits, in multiples of 8 sequences.
+
+        The memory of two small batches tells it, and a compilation confirms it, or more of them
+        where memory does not grow in a line.
+
+        Args:
+            phase: int. From 1.
+
+        Raises:
+            InputError: If not even 8 sequences fit.
+        """
+        settings = self.config.phases[phase - 1]
+        unit = BATCH_MULTIPLE * settings.accumulation_steps
+        small, double = self.plan(phase, unit), self.plan(phase, 2 * unit)
+        if not small.fits:
+            raise InputError(
+                f"Not even {unit} sequences of phase {phase} fit on a device of {self.topology}: "
+                f"{small.hbm_bytes / 2**30:.1f} GiB are needed; set recompute=true, or take a "
+                f"generation with more memory."
+            )
+        # The line through the needs of two batches, of which one fits, meets the memory between
+        # or beyond them; what does not fit tells its need, too.
+        limit = small.hbm_bytes_of_device
+        fitting, other = (double, small) if double.fits else (small, double)
+        too_many = None if double.fits else 2
+        while True:
+            slope = (other.hbm_bytes - fitting.hbm_bytes) / (
+                other.batch_size_per_device - fitting.batch_size_per_device
+            )
+            number = fitting.batch_size_per_device // unit
+            room = int((limit - fitting.hbm_bytes) / max(slope, 1.0) / unit)
+            if too_many is not None:
+                room = min(room, too_many - 1 - number)
+            if room < 1:
+                return fitting
+            tried = self.plan(phase, (number + room) * unit)
+            if tried.fits:
+                if too_many is None:
+                    return tried
+                fitting = tried
+            else:
+                too_many, other = number + room, tried
+
+    def _of_compiled(self, phase: int, batch_size: int, compiled: CompiledStep) -> PhasePlan:
+        settings, topology = self.config.phases[phase - 1], self.topology
+        generation, length = topology.generation, settings.sequence_length
+        flops = batch_size * model_flops(self.config.encoder, length, settings.max_predictions)
+        plan = PhasePlan(
+            phase=phase,
+            sequence_length=length,
+            batch_size_per_device=batch_size,
+            global_batch_size=batch_size * self.num_devices,
+            devices_per_chip=generation.devices,
+            hbm_bytes=compiled.hbm_bytes,
+            hbm_bytes_of_device=compiled.hbm_limit or generation.device_hbm_bytes,
+            fits=compiled.fits,
+            model_flops=flops,
+            compiled_flops=None,
+            estimated_all_reduce_ms=None,
+            estimated_step_ms=None,
+            estimated_mfu=None,
+            estimated_sequences_per_second=None,
+            estimated_tokens_per_second=None,
+            estimated_hours=None,
+            compile_seconds=compiled.compile_seconds,
+        )
+        if not compiled.fits:
+            return plan
+        variables = self._step.trainable_variables
+        all_reduce = topology.all_reduce_seconds(4 * sum(v.shape.num_elements() for v in variables))
+        seconds = compiled.cycles / generation.clock + (all_reduce or 0.0)
+        speed = plan.global_batch_size / seconds
+        return dataclasses.replace(
+            plan,
+            compiled_flops=compiled.flops,
+            estimated_all_reduce_ms=None if all_reduce is None else 1e3 * all_reduce,
+            estimated_step_ms=1e3 * seconds,
+            estimated_mfu=flops / seconds / generation.device_peak,
+            estimated_sequences_per_second=speed,
+            estimated_tokens_per_second=speed * length,
+            estimated_hours=settings.steps * settings.batch_size / speed / 3600,
+            operations=compiled.operations,
+        )
+
+
+def lower_step(step: PretrainingStep, phase: PhaseConfig, batch_size: int) -> str:
+    """Lowers the train step of one device to StableHLO text, as TensorFlow does for a CPU.
+
+    Args:
+        step: PretrainingStep, with its optimizer.
+        phase: PhaseConfig.
+        batch_size: int. Sequences of the device.
+
+    Raises:
+        CompileError: If an operation has no form that XLA compiles.
+    """
+    step.accumulation_steps = phase.accumulation_steps
+    tokens, masks = (batch_size, phase.sequence_length), (batch_size, phase.max_predictions)
+    batch = {
+        **{name: tf.zeros(tokens, tf.int32) for name in ("token_ids", "segment_ids")},
+        **{name: tf.zeros(masks, tf.int32) for name in ("mask_positions", "mask_ids")},
+        "padding_mask": tf.ones(tokens, tf.int32),
+        "mask_weights": tf.ones(masks, tf.float32),
+        "next_sentence_label": tf.zeros((batch_size, 1), tf.int32),
+    }
+    function = tf.function(step.train_step, jit_compile=True, autograph=False)
+    try:
+        return function.experimental_get_compiler_ir(batch)(stage="stablehlo")
+    except (tf.errors.OpError, ValueError, TypeError) as error:
+        node = _NODE.search(str(error))
+        where = f"{node[1]}: " if node else ""
+        raise CompileError(f"{where}{str(error).strip().splitlines()[0]}") from error

@@ -1,0 +1,95 @@
+"""kbt-plan: a small step is really compiled for a TPU."""
+
+import importlib.util
+import json
+
+import pytest
+
+from keras_bert_tpu.config import EncoderConfig, InputError, PhaseConfig, PretrainingConfig
+from keras_bert_tpu.config.pretraining import OptimizerConfig
+from keras_bert_tpu.dataclass_yaml import to_yaml
+from keras_bert_tpu.scripts import plan as plan_script
+from keras_bert_tpu.tpu.plan import Planner
+from keras_bert_tpu.tpu.slices import Slice
+
+from programs import call_program
+
+needs_compiler = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="libtpu, the TPU compiler, is not installed"
+)
+
+CONFIG = PretrainingConfig(
+    encoder=EncoderConfig(
+        vocab_size=1000,
+        num_layers=1,
+        hidden_size=128,
+        num_heads=2,
+        intermediate_size=256,
+        max_positions=64,
+    ),
+    optimizer=OptimizerConfig(warmup_steps=10),
+    phases=(PhaseConfig(steps=100, batch_size=64, sequence_length=64, max_predictions=10),),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@needs_compiler
+def test_step_is_compiled_for_a_tpu_and_kept(tmp_path, capsys):
+    config = tmp_path / "run.yaml"
+    config.write_text(to_yaml(CONFIG))
+    arguments = [f"--config={config}", "--topology=v5e:2x4", "--batch_sizes=8", "--json"]
+    reports = []
+    for _ in range(2):
+        call_program(plan_script, *arguments)
+        reports.append(json.loads(capsys.readouterr().out))
+    # The second has the first one's compilation: not even the seconds differ.
+    assert reports[0] == reports[1]
+    assert reports[0]["topology"] == "v5e:2x4"
+    (plan,) = reports[0]["plans"]
+    assert (plan["phase"], plan["batch_size_per_device"], plan["global_batch_size"]) == (1, 8, 64)
+    assert plan["devices_per_chip"] == 1
+    assert plan["fits"]
+    # Weights and two moments of each are arguments, float32.
+    weights = Planner(CONFIG, Slice.parse("v5e:1x1"))._step.pretrainer.count_params()
+    assert 12 * weights < plan["hbm_bytes"] < 2**30
+    assert 0 < plan["estimated_all_reduce_ms"] < plan["estimated_step_ms"] < 10
+    assert 0 < plan["estimated_mfu"] < 1
+    assert plan["model_flops"] < plan["compiled_flops"] < 2 * plan["model_flops"]
+    speed = plan["estimated_sequences_per_second"]
+    assert plan["estimated_tokens_per_second"] == pytest.approx(64 * speed)
+    assert plan["estimated_hours"] == pytest.approx(100 * 64 / speed / 3600)
+
+
+@needs_compiler
+def test_profile_names_the_layers(tmp_path, capsys):
+    config = tmp_path / "run.yaml"
+    config.write_text(to_yaml(CONFIG))
+    call_program(
+        plan_script,
+        *[f"--config={config}", "--topology=v5e:1x1", "--batch_sizes=8", "--profile=100"],
+    )
+    out = capsys.readouterr().out
+    for name in ("layer_*/attention", "layer_*/intermediate", "masked_language_model"):
+        assert name in out
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--phase=2", "--phase must be one of the 1 phases"),
+        ("--batch_sizes=8,x", "--batch_sizes must be whole numbers"),
+        ("--topology=v5e", "A topology is a generation with its chips"),
+    ],
+)
+def test_bad_flag_is_one_sentence(tmp_path, flag, message):
+    config = tmp_path / "run.yaml"
+    config.write_text(to_yaml(CONFIG))
+    arguments = {"--topology": "--topology=v5e:1x1", flag.split("=")[0]: flag}
+    with pytest.raises(InputError, match=message):
+        call_program(plan_script, f"--config={config}", *arguments.values())

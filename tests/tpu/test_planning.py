@@ -1,0 +1,118 @@
+"""Planning with the compiler: small steps are really compiled for a TPU."""
+
+import importlib.util
+
+import pytest
+import tensorflow as tf
+
+from keras_bert_tpu.config import EncoderConfig, InputError, PhaseConfig, PretrainingConfig
+from keras_bert_tpu.config.pretraining import OptimizerConfig
+from keras_bert_tpu.layers.transformer import TransformerLayer
+from keras_bert_tpu.tpu import plan as plan_module
+from keras_bert_tpu.tpu.compile_program import as_for_a_tpu
+from keras_bert_tpu.tpu.compiled_program import Operation
+from keras_bert_tpu.tpu.compiler import CompiledStep, CompileError, compile_for_tpu
+from keras_bert_tpu.tpu.plan import Planner
+from keras_bert_tpu.tpu.slices import Slice
+
+needs_compiler = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="libtpu, the TPU compiler, is not installed"
+)
+
+CONFIG = PretrainingConfig(
+    encoder=EncoderConfig(
+        vocab_size=1000,
+        num_layers=1,
+        hidden_size=128,
+        num_heads=2,
+        intermediate_size=256,
+        max_positions=64,
+    ),
+    optimizer=OptimizerConfig(warmup_steps=10),
+    phases=(PhaseConfig(steps=100, batch_size=64, sequence_length=64, max_predictions=10),),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def fake_compiler(monkeypatch, bytes_of):
+    """Has a step need what a function of its batch size says; returns the batches asked for."""
+    asked = []
+    monkeypatch.setattr(plan_module, "lower_step", lambda step, phase, batch_size: batch_size)
+
+    def compile_step(batch_size, generation, cache):
+        asked.append(batch_size)
+        used = bytes_of(batch_size)
+        fits = used <= 16 * 2**30
+        operation = Operation("fusion", "", 1_500_000, 1)
+        return CompiledStep(int(fits), used, 0, fits, 1e9, (operation,), 1.0)
+
+    monkeypatch.setattr(plan_module, "compile_for_tpu", compile_step)
+    return asked
+
+
+@needs_compiler
+def test_step_that_no_tpu_can_run_fails_with_the_name_of_its_layer(monkeypatch):
+    original = TransformerLayer.call
+
+    def call(self, hidden, *args, **kwargs):
+        hidden = original(self, hidden, *args, **kwargs)
+        return tf.ensure_shape(tf.py_function(lambda x: x, [hidden], hidden.dtype), hidden.shape)
+
+    monkeypatch.setattr(TransformerLayer, "call", call)
+    with pytest.raises(InputError, match="cannot be compiled.*layer_0"):
+        Planner(CONFIG, Slice.parse("v5e:1x1")).plan(1, 8)
+
+
+@needs_compiler
+def test_program_that_is_none_is_told_and_not_kept():
+    for _ in range(2):
+        with pytest.raises(CompileError):
+            compile_for_tpu("module @x { no program }", "v5e")
+
+
+def test_largest_batch_comes_from_two_compilations_and_one_more(monkeypatch):
+    asked = fake_compiler(monkeypatch, lambda batch: 2**30 + batch * 40 * 2**20)
+    plan = Planner(CONFIG, Slice.parse("v5e:1x1")).plan_largest(1)
+    # (16 - 1) GiB / 40 MiB is 384.
+    assert plan.batch_size_per_device == 384
+    assert asked == [8, 16, 384]
+
+
+def test_largest_batch_is_smaller_where_memory_grows_faster(monkeypatch):
+    asked = fake_compiler(monkeypatch, lambda batch: batch * 40 * 2**20 + batch**2 * 2**16)
+    plan = Planner(CONFIG, Slice.parse("v5e:1x1")).plan_largest(1)
+    best = plan.batch_size_per_device
+    assert plan.fits
+    assert best * 40 * 2**20 + best**2 * 2**16 <= 16 * 2**30
+    larger = best + 8
+    assert larger * 40 * 2**20 + larger**2 * 2**16 > 16 * 2**30
+    assert len(asked) < 12
+
+
+def test_not_even_a_small_batch_is_told(monkeypatch):
+    fake_compiler(monkeypatch, lambda batch: 20 * 2**30)
+    with pytest.raises(InputError, match="Not even 8 sequences of phase 1 fit.*20.0 GiB"):
+        Planner(CONFIG, Slice.parse("v5e:1x1")).plan_largest(1)
+
+
+def test_batch_that_the_devices_cannot_share_is_told():
+    with pytest.raises(InputError, match="batch_size=64 must be a multiple of the 12 devices"):
+        Planner(CONFIG, Slice.parse("v4:3x2x1")).batch_size_of(1)
+
+
+def test_random_bits_come_from_the_hardware_and_copies_are_kept_apart():
+    program = """\
+%s, %b = stablehlo.rng_bit_generator %seed, algorithm =  PHILOX : (tensor<3xui64>) -> \
+(tensor<3xui64>, tensor<2x4xui32>) loc(#loc)
+%c = mhlo.copy %b : tensor<2x4xui32> loc(#loc)
+"""
+    made = as_for_a_tpu(program)
+    assert "PHILOX" not in made and "mhlo.copy" not in made
+    assert "%tpu_rng_0_state, %b = stablehlo.rng_bit_generator %tpu_rng_0_seed" in made
+    assert "%c = stablehlo.optimization_barrier %b : tensor<2x4xui32>" in made
