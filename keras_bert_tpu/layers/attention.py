@@ -9,6 +9,7 @@ from keras import ops
 from keras_bert_tpu.config import EncoderConfig
 from keras_bert_tpu.layers.configured import Configured, truncated_normal
 from keras_bert_tpu.layers.dropout import Dropout
+from keras_bert_tpu.layers.naming import name_scope
 
 # Added to the scores of positions that must not be seen. Finite, so that a row without a single
 # visible position gives equal weights and not NaN; far below any score float32 can hold beside it.
@@ -76,18 +77,81 @@ class SelfAttention(Configured, keras.layers.Layer):
             Float tensor [batch, length, hidden].
         """
         query = self.query(hidden) * (1.0 / math.sqrt(self.head_width))
-        scores = ops.einsum("bqhw,bkhw->bhqk", query, self.key(hidden))
-        probabilities = ops.softmax(
-            ops.cast(scores, "float32") + ops.cast(score_bias, "float32"), axis=-1
+        batch, length, heads, _ = ops.shape(query)
+        gathered = attend(
+            query,
+            self.key(hidden),
+            self.value(hidden),
+            score_bias,
+            self.dropout.mask((batch, heads, length, length), training, seed),
+            f"{self.path}/gradient",
         )
-        probabilities = ops.cast(probabilities, self.compute_dtype)
-        probabilities = self.dropout(probabilities, training=training, seed=seed)
-        gathered = ops.einsum("bhqk,bkhw->bqhw", probabilities, self.value(hidden))
         return self.output_projection(gathered)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "site": self.site}
+
+
+def attend(
+    query: Any, key: Any, value: Any, score_bias: Any, mask: Any = None, name: str = "gradient"
+) -> Any:
+    """Lets each position gather the values of all, by the softmax of its products with their keys.
+
+    The exponentials of the scores are not divided by their sums; what they gather is, which has
+    fewer elements where a sequence is longer than a head is wide. The gradient, by hand, keeps the
+    exponentials in the compute dtype, and takes the mean slope of a row, which the gradient of a
+    softmax needs, from what was gathered and its slope (arXiv 2205.14135, appendix B.2).
+
+    Args:
+        query: Float tensor [batch, length, heads, width], scaled.
+        key: Float tensor [batch, length, heads, width].
+        value: Float tensor [batch, length, heads, width].
+        score_bias: float32 tensor that broadcasts to [batch, heads, length, length]; it gets no
+            gradient.
+        mask: Float tensor [batch, heads, length, length], by which the probabilities are
+            multiplied, or None: what `Dropout.mask` returns.
+        name: str. Path that the operations of the gradient are named by.
+
+    Returns:
+        Float tensor [batch, length, heads, width].
+    """
+
+    @ops.custom_gradient
+    def gather(query: Any, key: Any, value: Any) -> Any:
+        dtype = query.dtype
+        scores = ops.cast(ops.einsum("bqhw,bkhw->bhqk", query, key), "float32")
+        scores = scores + ops.cast(score_bias, "float32")
+        scores = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))
+        # [batch, length, heads, 1]: what a row of the probabilities still has to be multiplied by.
+        factors = ops.transpose(1.0 / ops.sum(scores, axis=-1), (0, 2, 1))[..., None]
+        scores = ops.cast(scores, dtype)
+        weights = scores if mask is None else scores * mask
+        gathered = ops.cast(ops.einsum("bhqk,bkhw->bqhw", weights, value), "float32") * factors
+        gathered = ops.cast(gathered, dtype)
+
+        def gradient(upstream: Any) -> tuple[Any, Any, Any]:
+            with name_scope(name):
+                return slopes_of(upstream)
+
+        def slopes_of(upstream: Any) -> tuple[Any, Any, Any]:
+            upstream = ops.cast(upstream, "float32") * factors
+            means = ops.sum(upstream * ops.cast(gathered, "float32"), axis=-1)
+            means = ops.transpose(means, (0, 2, 1))[..., None]
+            upstream = ops.cast(upstream, dtype)
+            slopes = ops.einsum("bqhw,bkhw->bhqk", upstream, value)
+            slopes = slopes if mask is None else slopes * mask
+            slopes = ops.cast(scores, "float32") * (ops.cast(slopes, "float32") - means)
+            slopes = ops.cast(slopes, dtype)
+            return (
+                ops.einsum("bhqk,bkhw->bqhw", slopes, key),
+                ops.einsum("bhqk,bqhw->bkhw", slopes, query),
+                ops.einsum("bhqk,bqhw->bkhw", weights, upstream),
+            )
+
+        return gathered, gradient
+
+    return gather(query, key, value)
 
 
 def padding_score_bias(padding_mask: Any) -> Any:

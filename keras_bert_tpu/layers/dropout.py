@@ -55,16 +55,31 @@ class Dropout(keras.layers.Layer):
             seed: int32 tensor [2], the seed of this step and replica; its second entry must be a
                 multiple of `SITES_PER_STEP`. None draws from the layer's own state.
         """
+        mask = self.mask(ops.shape(inputs), training, seed)
+        return inputs if mask is None else inputs * mask
+
+    def mask(self, shape: Any, training: bool | None, seed: Any = None) -> Any:
+        """Returns what inputs of a shape are multiplied by, or None if they stay as they are.
+
+        Args:
+            shape: Sequence of int.
+            training: bool. As in `call`.
+            seed: int32 tensor [2] or None. As in `call`.
+
+        Returns:
+            Tensor of the shape and the compute dtype: 0 where an element is dropped, else
+            1 / (1 - rate).
+        """
         if not training or self.rate == 0:
-            return inputs
+            return None
         generator = self.seed_generator
         if seed is not None:
             dtype = "uint32" if keras.backend.backend() == "jax" else "int32"
             site = ops.convert_to_tensor([0, self.site], dtype="int32")
             generator = _DerivedSeed(ops.cast(ops.cast(seed, "int32") + site, dtype))
-        kept = _kept(ops.shape(inputs), self.rate, generator)
+        kept = _kept(shape, self.rate, generator)
         share = 1.0 - _dropped_values(self.rate) / _VALUES
-        return inputs * (ops.cast(kept, inputs.dtype) * (1.0 / share))
+        return ops.cast(kept, self.compute_dtype) * (1.0 / share)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

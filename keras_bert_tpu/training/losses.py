@@ -66,34 +66,38 @@ def losses_and_hits(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf
         Two tensors [...]: the float32 cross-entropy, and bool whether the label has the highest
         score (of equal scores the first one counts as such).
     """
-    best = tf.argmax(logits, axis=-1, output_type=tf.int32)
-    return _cross_entropy(logits, labels, best), tf.equal(best, labels)
+    top, score = tf.reduce_max(logits, axis=-1), _scores_of(logits, labels)
+    # Not by tf.argmax, which takes a TPU as long as the product that the scores come from.
+    classes = tf.range(tf.shape(logits)[-1])
+    is_before = (classes < labels[..., None]) & (logits >= top[..., None])
+    return _cross_entropy(logits, labels), (score >= top) & ~tf.reduce_any(is_before, axis=-1)
 
 
-def _cross_entropy(logits: tf.Tensor, labels: tf.Tensor, best: tf.Tensor) -> tf.Tensor:
-    """Cross-entropy of each target, given the class of the highest score.
+def _cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy of each target.
 
-    From the softmax, which a CPU computes eight times faster than the operation that TensorFlow has
-    for the cross-entropy: log(sum(exp(scores))) is the highest score less the logarithm of its
-    probability, which is at least 1 / classes and so never underflows.
+    By hand, because the operation that TensorFlow has for it takes a CPU eight times as long. It
+    keeps the scores and the logarithms of the sums of their exponentials, and no probabilities: on
+    a TPU those are computed within the products that the gradient goes into.
     """
-    last = logits.shape.rank - 1
 
     @tf.custom_gradient
     def of(logits: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-        probabilities = tf.nn.softmax(logits)
-        top_score, score = (tf.gather(logits, i, batch_dims=last) for i in (best, labels))
-        top_probability = tf.gather(probabilities, best, batch_dims=last)
+        log_sum = tf.reduce_logsumexp(logits, axis=-1)
 
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
             # Where the classes are the pieces of a row, their number may be known in a run only.
             classes = logits.shape[-1] or tf.shape(logits)[-1]
             target = tf.one_hot(labels, classes, dtype=logits.dtype)
-            return (probabilities - target) * upstream[..., None]
+            return (tf.exp(logits - log_sum[..., None]) - target) * upstream[..., None]
 
-        return (top_score - tf.math.log(top_probability)) - score, gradient
+        return log_sum - _scores_of(logits, labels), gradient
 
     return of(logits)
+
+
+def _scores_of(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    return tf.gather(logits, labels, batch_dims=logits.shape.rank - 1)
 
 
 def _sums(logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> Sums:
