@@ -67,7 +67,7 @@ def define_flags(values: flags.FlagValues) -> None:
 def main() -> None:
     """Runs the program."""
     from keras_bert_tpu.config import PretrainingConfig
-    from keras_bert_tpu.tpu.connect import connect
+    from keras_bert_tpu.tpu.connect import check_data_path, connect
     from keras_bert_tpu.training.loop import pretrain
     from keras_bert_tpu.training.profiling import parse_profile_steps
     from keras_bert_tpu.training.termination import EXIT_CODE, Terminated
@@ -75,6 +75,7 @@ def main() -> None:
     values = flags.FLAGS
     config = PretrainingConfig.from_yaml(values.config, values.set)
     profile_steps = parse_profile_steps(values.profile_steps) if values.profile_steps else None
+    check_data_path(values.data, values.tpu)
     connection = connect(values.tpu, values.zone, values.project)
     print(f"Running on {connection.description}.")
     try:

@@ -1,13 +1,17 @@
 """A distribution strategy from a name: a TPU, else the GPUs of this machine, else its CPU."""
 
+import importlib.metadata
 import json
+import math
 import os
+import re
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
 from keras_bert_tpu.config import InputError
+from keras_bert_tpu.tpu.nodes import wait_until_ready
 
 
 class Connection(NamedTuple):
@@ -79,7 +83,26 @@ def _num_processes() -> int:
     return processes if processes > 1 else 0
 
 
+def check_data_path(path: str, tpu: str | None) -> None:
+    """Raises InputError if records are where the TPU's machine, which reads them, cannot go.
+
+    Args:
+        path: str. Folder of records.
+        tpu: str or None. As in `connect`.
+    """
+    if tpu and tpu != "local" and "://" not in path:
+        raise InputError(
+            f"TPU {tpu!r} is another machine, which cannot read {path} on this one; copy the "
+            f"records to a bucket, for example with gcloud storage cp -r {path} gs://BUCKET/, or "
+            f"run on the TPU VM itself with --tpu=local."
+        )
+
+
 def _connect_tpu(tpu: str, zone: str | None, project: str | None) -> Connection:
+    kind = ""
+    if tpu != "local" and "://" not in tpu:
+        node = wait_until_ready(tpu, zone, project)
+        kind = f" ({node.accelerator_type})" if node.accelerator_type else ""
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
             tpu=tpu, zone=zone, project=project
@@ -88,13 +111,47 @@ def _connect_tpu(tpu: str, zone: str | None, project: str | None) -> Connection:
             tf.config.experimental_connect_to_cluster(resolver)
         topology = tf.tpu.experimental.initialize_tpu_system(resolver)
     except Exception as error:  # The resolver raises what each of its clients raises.
-        reason = str(error).strip().splitlines()
-        raise InputError(
-            f"TPU {tpu!r} cannot be reached ({reason[0] if reason else type(error).__name__}); "
-            f"check its name, zone and state, and that the tensorflow-tpu build is installed on a "
-            f"TPU VM."
-        ) from error
+        raise InputError(_unreachable(tpu, str(error) or type(error).__name__)) from error
     strategy = tf.distribute.TPUStrategy(resolver)
+    shape = [int(size) for size in topology.mesh_shape]
     hosts = topology.num_tasks
     cores = strategy.num_replicas_in_sync
-    return Connection(strategy, f"TPU {tpu}: {cores} replicas on {hosts} host{'s'[: hosts > 1]}")
+    return Connection(
+        strategy,
+        f"TPU {tpu}{kind}: {cores} replicas on {hosts} host{'s'[: hosts > 1]}, "
+        f"{math.prod(shape[:-1])} chips of {shape[-1]} devices each, "
+        f"{'x'.join(map(str, shape[:-1]))}",
+    )
+
+
+def _unreachable(tpu: str, reason: str) -> str:
+    """What to do about an error of TensorFlow's, in a sentence."""
+    first = reason.strip().splitlines()[0]
+    if re.search(r"already in use|libtpu_lockfile|Device or resource busy", reason):
+        return (
+            f"TPU {tpu!r} is held by another process ({first}); end it (sudo lsof -w /dev/accel* "
+            f"/dev/vfio/* tells which), and if there is none remove /tmp/libtpu_lockfile."
+        )
+    if tpu == "local" and not _has_tpu_build():
+        return (
+            f"TPU 'local' cannot be reached ({first}): this is the build of TensorFlow without TPU "
+            f"support; on a TPU VM install tensorflow-tpu as the README tells, elsewhere leave "
+            f"--tpu out."
+        )
+    if tpu == "local":
+        return (
+            f"No TPU was found on this machine ({first}); --tpu=local is for a TPU VM, from "
+            f"elsewhere give the TPU's name."
+        )
+    return (
+        f"TPU {tpu!r} cannot be reached ({first}); check its address, and that this machine is in "
+        f"its network."
+    )
+
+
+def _has_tpu_build() -> bool:
+    try:
+        importlib.metadata.version("tensorflow-tpu")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from keras_bert_tpu.config import InputError
-from keras_bert_tpu.tpu.connect import connect
+from keras_bert_tpu.tpu.connect import _has_tpu_build, check_data_path, connect
 
 
 def test_without_accelerators_it_is_the_cpu():
@@ -19,7 +19,7 @@ def test_several_logical_cpus_become_replicas():
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from keras_bert_tpu.tpu.connect import connect
+from keras_bert_tpu.tpu.connect import _has_tpu_build, check_data_path, connect
 connection = connect()
 assert connection.strategy.num_replicas_in_sync == 2
 assert connection.description == "2 logical CPU devices of this machine"
@@ -52,3 +52,33 @@ def test_cluster_of_this_process_alone_is_none(monkeypatch):
     cluster = '{"cluster": {"worker": ["127.0.0.1:1"]}, "task": {"type": "worker", "index": 0}}'
     monkeypatch.setenv("TF_CONFIG", cluster)
     assert "CPU" in connect().description
+
+
+@pytest.mark.skipif(_has_tpu_build(), reason="this is the build of TensorFlow for TPUs")
+def test_plain_build_is_told_where_a_tpu_build_is_needed():
+    with pytest.raises(InputError, match="build of TensorFlow without TPU support"):
+        connect("local")
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "ABORTED: The TPU is already in use by process with pid 7.",
+        "INTERNAL: failed to open /dev/accel0: Device or resource busy",
+    ],
+)
+def test_tpu_that_another_process_holds_is_told(monkeypatch, reason):
+    def held(**_):
+        raise RuntimeError(reason)
+
+    monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", held)
+    with pytest.raises(InputError, match="held by another process.*lsof"):
+        connect("local")
+
+
+def test_local_records_of_a_remote_tpu_are_refused():
+    with pytest.raises(InputError, match="another machine, which cannot read records"):
+        check_data_path("records", "our-tpu")
+    check_data_path("gs://bucket/records", "our-tpu")
+    check_data_path("records", "local")
+    check_data_path("records", None)
