@@ -158,3 +158,16 @@ def padding_score_bias(padding_mask: Any) -> Any:
     """Returns the float32 score bias [batch, 1, 1, length] of an int mask [batch, length]."""
     hidden_keys = 1.0 - ops.cast(padding_mask, "float32")
     return hidden_keys[:, None, None, :] * MASKED_SCORE
+
+
+def packed_score_bias(sequence_ids: Any) -> Any:
+    """Returns the float32 score bias [batch, 1, length, length] of rows of several sequences.
+
+    A position sees those of its own sequence alone.
+
+    Args:
+        sequence_ids: int32 tensor [batch, length]. 1 and up; 0 is padding.
+    """
+    queries, keys = sequence_ids[:, None, :, None], sequence_ids[:, None, None, :]
+    is_hidden = ops.logical_or(queries != keys, keys == 0)
+    return ops.cast(is_hidden, "float32") * MASKED_SCORE

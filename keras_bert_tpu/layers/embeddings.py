@@ -48,13 +48,19 @@ class BertEmbeddings(Configured, keras.layers.Layer):
         self.layer_norm.build((None, None, config.hidden_size))
 
     def call(
-        self, token_ids: Any, segment_ids: Any, training: bool | None = None, seed: Any = None
+        self,
+        token_ids: Any,
+        segment_ids: Any,
+        position_ids: Any = None,
+        training: bool | None = None,
+        seed: Any = None,
     ) -> Any:
         """Embeds tokens.
 
         Args:
             token_ids: int32 tensor [batch, length].
             segment_ids: int32 tensor [batch, length].
+            position_ids: int32 tensor [batch, length], or None for 0, 1, 2 and so on in each row.
             training: bool. Whether dropout is on.
             seed: int32 tensor [2] or None, see `Dropout`.
 
@@ -66,5 +72,9 @@ class BertEmbeddings(Configured, keras.layers.Layer):
         # then a small dense product rather than a scatter of batch x length rows into two.
         segments = ops.one_hot(segment_ids, self.config.type_vocab_size, dtype=self.compute_dtype)
         embedded += ops.matmul(segments, ops.cast(self.segment_table, self.compute_dtype))
-        embedded += ops.cast(self.position_table[: ops.shape(token_ids)[1]], self.compute_dtype)
+        if position_ids is None:
+            positions = self.position_table[: ops.shape(token_ids)[1]]
+        else:
+            positions = ops.take(self.position_table, position_ids, axis=0)
+        embedded += ops.cast(positions, self.compute_dtype)
         return self.dropout(self.layer_norm(embedded), training=training, seed=seed)

@@ -7,9 +7,10 @@ from typing import Any
 import keras
 
 from keras_bert_tpu.config import EncoderConfig
-from keras_bert_tpu.layers.attention import padding_score_bias
+from keras_bert_tpu.layers.attention import packed_score_bias, padding_score_bias
 from keras_bert_tpu.layers.configured import Configured, truncated_normal
 from keras_bert_tpu.layers.embeddings import BertEmbeddings
+from keras_bert_tpu.layers.heads import gather_positions
 from keras_bert_tpu.layers.transformer import TransformerLayer
 
 
@@ -67,25 +68,38 @@ class BertEncoder(Configured, keras.Model):
 
         Args:
             inputs: Mapping with `token_ids`, `segment_ids` and `padding_mask` (1 = real token),
-                int32 tensors [batch, length]; other keys are ignored.
+                int32 tensors [batch, length]. Rows that hold several sequences have
+                `sequence_ids` (1 and up, 0 = padding) and `position_ids` (which begin with 0 in
+                each sequence) [batch, length], and `cls_positions` [batch, sequences], where each
+                begins. Other keys are ignored.
             training: bool. Whether dropout is on.
             seed: int32 tensor [2], the dropout seed of this step and replica, see `Dropout`.
 
         Returns:
             Dict of float tensors: `sequence_output` [batch, length, hidden] and `pooled_output`
-            [batch, hidden], the [CLS] position through a dense layer with tanh.
+            [batch, hidden], or [batch, sequences, hidden] where rows hold several: the [CLS]
+            position through a dense layer with tanh.
         """
+        is_packed = "sequence_ids" in inputs
         hidden = self.embeddings(
-            inputs["token_ids"], inputs["segment_ids"], training=training, seed=seed
+            inputs["token_ids"],
+            inputs["segment_ids"],
+            inputs["position_ids"] if is_packed else None,
+            training=training,
+            seed=seed,
         )
-        score_bias = padding_score_bias(inputs["padding_mask"])
+        if is_packed:
+            score_bias = packed_score_bias(inputs["sequence_ids"])
+        else:
+            score_bias = padding_score_bias(inputs["padding_mask"])
         for layer in self.transformer_layers:
             apply = functools.partial(layer, score_bias=score_bias, training=training, seed=seed)
             # Without a seed passed in, the second computation would draw other dropout masks.
             if self.recompute and training and seed is not None:
                 apply = keras.remat(apply)
             hidden = apply(hidden)
-        return {"sequence_output": hidden, "pooled_output": self.pooler(hidden[:, 0])}
+        first = gather_positions(hidden, inputs["cls_positions"]) if is_packed else hidden[:, 0]
+        return {"sequence_output": hidden, "pooled_output": self.pooler(first)}
 
     @property
     def token_embeddings(self) -> Any:

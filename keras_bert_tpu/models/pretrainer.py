@@ -56,7 +56,7 @@ class BertPretrainer(Configured, keras.Model):
 
         Returns:
             Dict with the encoder's outputs, `mlm_logits` float32 [batch, predictions, vocabulary]
-            and `nsp_logits` float32 [batch, 2].
+            and `nsp_logits` float32 [batch, 2], or [batch, sequences, 2] where rows hold several.
         """
         outputs = self.encoder(inputs, training=training, seed=seed)
         outputs["mlm_logits"] = self.masked_language_model(
