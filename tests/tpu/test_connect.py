@@ -19,7 +19,7 @@ def test_several_logical_cpus_become_replicas():
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from keras_bert_tpu.tpu.connect import _has_tpu_build, check_data_path, connect
+from keras_bert_tpu.tpu.connect import connect
 connection = connect()
 assert connection.strategy.num_replicas_in_sync == 2
 assert connection.description == "2 logical CPU devices of this machine"
@@ -82,3 +82,9 @@ def test_local_records_of_a_remote_tpu_are_refused():
     check_data_path("gs://bucket/records", "our-tpu")
     check_data_path("records", "local")
     check_data_path("records", None)
+
+
+def test_connect_is_what_the_package_is_asked_for():
+    import keras_bert_tpu.tpu
+
+    assert keras_bert_tpu.tpu.connect is connect
