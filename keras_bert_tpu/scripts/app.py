@@ -1,5 +1,6 @@
 """What all command line programs share: flags by absl, help that teaches, errors in a sentence."""
 
+import importlib.metadata
 import os
 import re
 import sys
@@ -56,6 +57,7 @@ def run(
                     f"Unexpected argument {arguments[1]!r}; all settings are flags, see "
                     f"{program} --help."
                 )
+            _check_tpu_library()
             _import_tensorflow()
             main()
             sys.stdout.flush()
@@ -93,6 +95,24 @@ def _import_tensorflow() -> None:
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
+
+
+def _check_tpu_library() -> None:
+    """Raises InputError where TensorFlow's import would end the process without a word.
+
+    tensorflow-tpu looks up each function that it may call of libtpu, and aborts where one is
+    gone. Seen with 2.20.0: libtpu 0.0.17 to 0.0.31 are whole, 0.0.35 and 0.0.52 are not.
+    """
+    try:
+        build, library = (importlib.metadata.version(name) for name in ("tensorflow-tpu", "libtpu"))
+    except importlib.metadata.PackageNotFoundError:
+        return
+    numbers = [int(number) for number in re.findall(r"\d+", library)[:3]]
+    if build.startswith("2.20.") and numbers > [0, 0, 31]:
+        raise InputError(
+            f"tensorflow-tpu {build} cannot be imported beside libtpu {library}, in which "
+            f"functions that it needs are gone; install an older one: pip install 'libtpu<=0.0.31'."
+        )
 
 
 def define_tpu_flag(values: flags.FlagValues) -> None:

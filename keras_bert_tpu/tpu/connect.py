@@ -126,7 +126,10 @@ def _connect_tpu(tpu: str, zone: str | None, project: str | None) -> Connection:
 
 def _unreachable(tpu: str, reason: str) -> str:
     """What to do about an error of TensorFlow's, in a sentence."""
-    first = reason.strip().splitlines()[0]
+    lines = [line.strip() for line in reason.splitlines()]
+    # Around what TensorFlow raises from a graph stand lines that say nothing of the reason.
+    frame = ("Graph execution error", "Detected at node", "<stack traces", "[[")
+    first = next((line for line in lines if line and not line.startswith(frame)), reason)
     if re.search(r"already in use|libtpu_lockfile|Device or resource busy", reason):
         return (
             f"TPU {tpu!r} is held by another process ({first}); end it (sudo lsof -w /dev/accel* "

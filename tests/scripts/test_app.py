@@ -3,6 +3,9 @@
 import pytest
 import yaml
 
+from keras_bert_tpu.config import InputError
+from keras_bert_tpu.scripts import app
+
 from programs import run_program
 
 PROGRAMS = ["vocab", "prepare", "index", "pretrain", "finetune", "predict", "convert", "demo"]
@@ -56,3 +59,16 @@ def test_pretrain_tells_a_wrong_key_and_a_missing_folder(tmp_path):
     done = run_program("pretrain", *paths)
     assert_one_sentence(done, "pretrain", "absent")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("library", "is_told"), [("0.0.31", False), ("0.0.35", True), ("0.0.42.1", True)]
+)
+def test_tpu_library_that_would_end_the_process_is_told(monkeypatch, library, is_told):
+    versions = {"tensorflow-tpu": "2.20.0", "libtpu": library}
+    monkeypatch.setattr(app.importlib.metadata, "version", versions.__getitem__)
+    if not is_told:
+        app._check_tpu_library()
+        return
+    with pytest.raises(InputError, match=f"beside libtpu {library}.*'libtpu<=0.0.31'"):
+        app._check_tpu_library()

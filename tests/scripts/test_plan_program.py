@@ -12,7 +12,7 @@ from keras_bert_tpu.scripts import plan as plan_script
 from keras_bert_tpu.tpu.plan import Planner
 from keras_bert_tpu.tpu.slices import Slice
 
-from programs import call_program
+from programs import call_program, run_program
 
 needs_compiler = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu, the TPU compiler, is not installed"
@@ -93,3 +93,10 @@ def test_bad_flag_is_one_sentence(tmp_path, flag, message):
     arguments = {"--topology": "--topology=v5e:1x1", flag.split("=")[0]: flag}
     with pytest.raises(InputError, match=message):
         call_program(plan_script, f"--config={config}", *arguments.values())
+
+
+def test_help_teaches_without_the_compiler():
+    done = run_program("plan", "--help")
+    assert done.returncode == 0
+    assert "  kbt-plan --config=run.yaml --topology=v5e:2x4" in done.stdout
+    assert "--batch_sizes: " in done.stdout

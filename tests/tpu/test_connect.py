@@ -88,3 +88,15 @@ def test_connect_is_what_the_package_is_asked_for():
     import keras_bert_tpu.tpu
 
     assert keras_bert_tpu.tpu.connect is connect
+
+
+def test_reason_is_not_the_frame_around_it(monkeypatch):
+    def fail(**_):
+        raise RuntimeError(
+            "Graph execution error:\n\nDetected at node x defined at (most recent call last):\n"
+            "<stack traces unavailable>\nRET_CHECK failure *platform\n\t [[{{node x}}]]"
+        )
+
+    monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", fail)
+    with pytest.raises(InputError, match=r"\(RET_CHECK failure \*platform\)"):
+        connect("local")
