@@ -53,3 +53,34 @@ def records(tmp_path_factory, sample_text, vocabulary):
             progress=False,
         )
     return folder
+
+
+@pytest.fixture(scope="session")
+def plan_config():
+    """A run whose step the TPU compiler compiles in seconds."""
+    from keras_bert_tpu.config import (
+        EncoderConfig,
+        OptimizerConfig,
+        PhaseConfig,
+        PretrainingConfig,
+    )
+
+    encoder = EncoderConfig(
+        vocab_size=1000,
+        num_layers=1,
+        hidden_size=128,
+        num_heads=2,
+        intermediate_size=256,
+        max_positions=64,
+    )
+    phase = PhaseConfig(steps=100, batch_size=64, sequence_length=64, max_predictions=10)
+    return PretrainingConfig(
+        encoder=encoder, optimizer=OptimizerConfig(warmup_steps=10), phases=(phase,)
+    )
+
+
+@pytest.fixture
+def plan_cache(tmp_path_factory, monkeypatch):
+    """Compilations of this session alone."""
+    folder = tmp_path_factory.getbasetemp() / "plans"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))

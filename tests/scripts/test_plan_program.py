@@ -5,8 +5,7 @@ import json
 
 import pytest
 
-from keras_bert_tpu.config import EncoderConfig, InputError, PhaseConfig, PretrainingConfig
-from keras_bert_tpu.config.pretraining import OptimizerConfig
+from keras_bert_tpu.config import InputError
 from keras_bert_tpu.dataclass_yaml import to_yaml
 from keras_bert_tpu.scripts import plan as plan_script
 from keras_bert_tpu.tpu.plan import Planner
@@ -18,31 +17,13 @@ needs_compiler = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu, the TPU compiler, is not installed"
 )
 
-CONFIG = PretrainingConfig(
-    encoder=EncoderConfig(
-        vocab_size=1000,
-        num_layers=1,
-        hidden_size=128,
-        num_heads=2,
-        intermediate_size=256,
-        max_positions=64,
-    ),
-    optimizer=OptimizerConfig(warmup_steps=10),
-    phases=(PhaseConfig(steps=100, batch_size=64, sequence_length=64, max_predictions=10),),
-)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("plan_cache")
 
 
 @needs_compiler
-def test_step_is_compiled_for_a_tpu_and_kept(tmp_path, capsys):
+def test_step_is_compiled_for_a_tpu_and_kept(tmp_path, capsys, plan_config):
     config = tmp_path / "run.yaml"
-    config.write_text(to_yaml(CONFIG))
+    config.write_text(to_yaml(plan_config))
     arguments = [f"--config={config}", "--topology=v5e:2x4", "--batch_sizes=8", "--json"]
     reports = []
     for _ in range(2):
@@ -56,7 +37,7 @@ def test_step_is_compiled_for_a_tpu_and_kept(tmp_path, capsys):
     assert plan["devices_per_chip"] == 1
     assert plan["fits"]
     # Weights and two moments of each are arguments, float32.
-    weights = Planner(CONFIG, Slice.parse("v5e:1x1"))._step.pretrainer.count_params()
+    weights = Planner(plan_config, Slice.parse("v5e:1x1"))._step.pretrainer.count_params()
     assert 12 * weights < plan["hbm_bytes"] < 2**30
     assert 0 < plan["estimated_all_reduce_ms"] < plan["estimated_step_ms"] < 10
     assert 0 < plan["estimated_mfu"] < 1
@@ -67,9 +48,9 @@ def test_step_is_compiled_for_a_tpu_and_kept(tmp_path, capsys):
 
 
 @needs_compiler
-def test_profile_names_the_layers(tmp_path, capsys):
+def test_profile_names_the_layers(tmp_path, capsys, plan_config):
     config = tmp_path / "run.yaml"
-    config.write_text(to_yaml(CONFIG))
+    config.write_text(to_yaml(plan_config))
     call_program(
         plan_script,
         *[f"--config={config}", "--topology=v5e:1x1", "--batch_sizes=8", "--profile=100"],
@@ -87,9 +68,9 @@ def test_profile_names_the_layers(tmp_path, capsys):
         ("--topology=v5e", "A topology is a generation with its chips"),
     ],
 )
-def test_bad_flag_is_one_sentence(tmp_path, flag, message):
+def test_bad_flag_is_one_sentence(tmp_path, flag, message, plan_config):
     config = tmp_path / "run.yaml"
-    config.write_text(to_yaml(CONFIG))
+    config.write_text(to_yaml(plan_config))
     arguments = {"--topology": "--topology=v5e:1x1", flag.split("=")[0]: flag}
     with pytest.raises(InputError, match=message):
         call_program(plan_script, f"--config={config}", *arguments.values())

@@ -5,8 +5,7 @@ import importlib.util
 import pytest
 import tensorflow as tf
 
-from keras_bert_tpu.config import EncoderConfig, InputError, PhaseConfig, PretrainingConfig
-from keras_bert_tpu.config.pretraining import OptimizerConfig
+from keras_bert_tpu.config import InputError
 from keras_bert_tpu.layers.transformer import TransformerLayer
 from keras_bert_tpu.tpu import plan as plan_module
 from keras_bert_tpu.tpu.compile_program import as_for_a_tpu
@@ -19,25 +18,7 @@ needs_compiler = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu, the TPU compiler, is not installed"
 )
 
-CONFIG = PretrainingConfig(
-    encoder=EncoderConfig(
-        vocab_size=1000,
-        num_layers=1,
-        hidden_size=128,
-        num_heads=2,
-        intermediate_size=256,
-        max_positions=64,
-    ),
-    optimizer=OptimizerConfig(warmup_steps=10),
-    phases=(PhaseConfig(steps=100, batch_size=64, sequence_length=64, max_predictions=10),),
-)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("plan_cache")
 
 
 def fake_compiler(monkeypatch, bytes_of):
@@ -57,7 +38,7 @@ def fake_compiler(monkeypatch, bytes_of):
 
 
 @needs_compiler
-def test_step_that_no_tpu_can_run_fails_with_the_name_of_its_layer(monkeypatch):
+def test_step_that_no_tpu_can_run_fails_with_the_name_of_its_layer(monkeypatch, plan_config):
     original = TransformerLayer.call
 
     def call(self, hidden, *args, **kwargs):
@@ -66,7 +47,7 @@ def test_step_that_no_tpu_can_run_fails_with_the_name_of_its_layer(monkeypatch):
 
     monkeypatch.setattr(TransformerLayer, "call", call)
     with pytest.raises(InputError, match="cannot be compiled.*layer_0"):
-        Planner(CONFIG, Slice.parse("v5e:1x1")).plan(1, 8)
+        Planner(plan_config, Slice.parse("v5e:1x1")).plan(1, 8)
 
 
 @needs_compiler
@@ -76,17 +57,17 @@ def test_program_that_is_none_is_told_and_not_kept():
             compile_for_tpu("module @x { no program }", "v5e")
 
 
-def test_largest_batch_comes_from_two_compilations_and_one_more(monkeypatch):
+def test_largest_batch_comes_from_two_compilations_and_one_more(monkeypatch, plan_config):
     asked = fake_compiler(monkeypatch, lambda batch: 2**30 + batch * 40 * 2**20)
-    plan = Planner(CONFIG, Slice.parse("v5e:1x1")).plan_largest(1)
+    plan = Planner(plan_config, Slice.parse("v5e:1x1")).plan_largest(1)
     # (16 - 1) GiB / 40 MiB is 384.
     assert plan.batch_size_per_device == 384
     assert asked == [8, 16, 384]
 
 
-def test_largest_batch_is_smaller_where_memory_grows_faster(monkeypatch):
+def test_largest_batch_is_smaller_where_memory_grows_faster(monkeypatch, plan_config):
     asked = fake_compiler(monkeypatch, lambda batch: batch * 40 * 2**20 + batch**2 * 2**16)
-    plan = Planner(CONFIG, Slice.parse("v5e:1x1")).plan_largest(1)
+    plan = Planner(plan_config, Slice.parse("v5e:1x1")).plan_largest(1)
     best = plan.batch_size_per_device
     assert plan.fits
     assert best * 40 * 2**20 + best**2 * 2**16 <= 16 * 2**30
@@ -95,15 +76,15 @@ def test_largest_batch_is_smaller_where_memory_grows_faster(monkeypatch):
     assert len(asked) < 12
 
 
-def test_not_even_a_small_batch_is_told(monkeypatch):
+def test_not_even_a_small_batch_is_told(monkeypatch, plan_config):
     fake_compiler(monkeypatch, lambda batch: 20 * 2**30)
     with pytest.raises(InputError, match="Not even 8 sequences of phase 1 fit.*20.0 GiB"):
-        Planner(CONFIG, Slice.parse("v5e:1x1")).plan_largest(1)
+        Planner(plan_config, Slice.parse("v5e:1x1")).plan_largest(1)
 
 
-def test_batch_that_the_devices_cannot_share_is_told():
+def test_batch_that_the_devices_cannot_share_is_told(plan_config):
     with pytest.raises(InputError, match="batch_size=64 must be a multiple of the 12 devices"):
-        Planner(CONFIG, Slice.parse("v4:3x2x1")).batch_size_of(1)
+        Planner(plan_config, Slice.parse("v4:3x2x1")).batch_size_of(1)
 
 
 def test_random_bits_come_from_the_hardware_and_copies_are_kept_apart():
