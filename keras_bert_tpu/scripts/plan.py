@@ -167,8 +167,10 @@ def _print_plans(plans: Sequence, topology) -> None:
         print(
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         )
-    if topology.chips > 1:
-        sharing = plans[0].estimated_all_reduce_ms if plans[0].fits else None
+    fitting = [plan for plan in plans if plan.fits]
+    if topology.chips > 1 and fitting:
+        # That of all: the gradients have the size of the weights, whatever the batch.
+        sharing = fitting[0].estimated_all_reduce_ms
         print(
             "The gradients' way between chips is not in it: no bandwidth is published."
             if sharing is None

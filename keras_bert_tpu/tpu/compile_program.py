@@ -59,10 +59,9 @@ def _compile(program: str, topology: str) -> tuple[dict, str]:
     from jax.experimental import topologies
     from jaxlib.mlir import ir
 
-    devices = topologies.get_topology_desc(
+    device, *_ = topologies.get_topology_desc(
         platform="tpu", topology_name=topology, chips_per_host_bounds=(1, 1, 1)
     ).devices
-    device = devices[0]
     options = xla_client.CompileOptions()
     options.num_replicas = options.num_partitions = 1
     options.device_assignment = xla_client.DeviceAssignment.create(np.array([[device.id]]))
@@ -76,7 +75,6 @@ def _compile(program: str, topology: str) -> tuple[dict, str]:
     seconds = time.perf_counter() - began
     memory = executable.get_compiled_memory_stats()
     told = {
-        "devices_per_chip": len(devices),
         "compile_seconds": seconds,
         "flops": executable.cost_analysis()["flops"],
         "argument_bytes": memory.argument_size_in_bytes,

@@ -20,7 +20,7 @@ from keras_bert_tpu.tpu import compile_program
 from keras_bert_tpu.tpu.compiled_program import Operation, operations
 
 # Raised whenever what is kept, or what is made of a program before it is compiled, changes.
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 _TOPOLOGIES = {"v4": "1x1x1", "v5p": "1x1x1", "tpu7x": "1x1x1"}
 _USED = re.compile(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm")
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -35,7 +35,6 @@ class CompiledStep:
     """What the compiler tells of a program on one device.
 
     Attributes:
-        devices_per_chip: int.
         hbm_bytes: int. Memory that it needs: arguments, temporary values and its own code.
         hbm_limit: int. Memory that a program may need, or 0 if the compiler did not say.
         fits: bool. If not, it was not compiled to the end, and there are no estimates.
@@ -44,7 +43,6 @@ class CompiledStep:
         compile_seconds: float. Also where the compilation is an earlier one that was kept.
     """
 
-    devices_per_chip: int
     hbm_bytes: int
     hbm_limit: int
     fits: bool
@@ -103,7 +101,6 @@ def _compile(program: str, generation: str) -> CompiledStep:
             return _out_of_memory(told["error"])
         hlo = Path(f"{result}.hlo").read_text()
     return CompiledStep(
-        devices_per_chip=told["devices_per_chip"],
         hbm_bytes=told["argument_bytes"]
         + told["output_bytes"]
         - told["alias_bytes"]
@@ -122,7 +119,7 @@ def _out_of_memory(error: str) -> CompiledStep:
     if match is None:
         raise CompileError(error.strip().splitlines()[0])
     used, limit = (float(match[i]) * _UNITS[match[i + 1]] for i in (1, 3))
-    return CompiledStep(0, int(used), int(limit), False, 0.0, (), 0.0)
+    return CompiledStep(int(used), int(limit), False, 0.0, (), 0.0)
 
 
 def _versions() -> list[str]:

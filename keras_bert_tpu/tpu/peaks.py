@@ -43,6 +43,11 @@ class TpuGeneration(NamedTuple):
     operations_per_cycle: int
 
     @property
+    def counted_per_chip(self) -> int:
+        """What the number in an accelerator type has for a chip."""
+        return self.cores if self.counts_cores else 1
+
+    @property
     def links(self) -> int:
         """Links of a chip to its neighbours: a torus of three axes on v4, v5p and tpu7x."""
         return 6 if self.ici_bandwidth and self.counts_cores else 4
@@ -145,6 +150,11 @@ def device_peak(strategy: tf.distribute.Strategy, compute_dtype: str) -> float |
     return gpu_peak(names.pop(), compute_dtype) if len(names) == 1 else None
 
 
+def generation_name(kind: str) -> str:
+    """Returns the key of `TPUS` for the kind that an accelerator type begins with."""
+    return {"v5lite": "v5e", "v5litepod": "v5e", "v6": "v6e", "v7x": "tpu7x"}.get(kind, kind)
+
+
 def tpu_peak(accelerator_type: str, num_replicas: int) -> float | None:
     """Returns the peak of a replica of a TPU that is all in use.
 
@@ -158,11 +168,10 @@ def tpu_peak(accelerator_type: str, num_replicas: int) -> float | None:
     match = re.fullmatch(r"(\w+)-(\d+)", accelerator_type.strip().lower())
     if match is None:
         return None
-    name = re.sub(r"^v5lite(pod)?$", "v5e", match[1])
-    generation = TPUS.get(name)
+    generation = TPUS.get(generation_name(match[1]))
     if generation is None:
         return None
-    chips = int(match[2]) / (generation.cores if generation.counts_cores else 1)
+    chips = int(match[2]) / generation.counted_per_chip
     if num_replicas not in (chips, chips * generation.cores):
         return None
     return generation.peak * chips / num_replicas

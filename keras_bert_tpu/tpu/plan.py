@@ -35,7 +35,7 @@ class PhasePlan:
         sequence_length: int.
         batch_size_per_device: int.
         global_batch_size: int. Over the slice.
-        devices_per_chip: int. 0 where it does not fit.
+        devices_per_chip: int. As the compiler counts them.
         hbm_bytes: int. Memory of a device that the step needs.
         hbm_bytes_of_device: int. Memory that a device has.
         fits: bool. What the compiler says, which keeps a little of the memory for itself.

@@ -5,10 +5,7 @@ import re
 from typing import NamedTuple
 
 from keras_bert_tpu.config import InputError
-from keras_bert_tpu.tpu.peaks import TPUS, TpuGeneration
-
-# Names of the kinds of TPU in accelerator types that are not those of their generation.
-_ALIASES = {"v5lite": "v5e", "v5litepod": "v5e", "v6": "v6e", "v7x": "tpu7x"}
+from keras_bert_tpu.tpu.peaks import TPUS, TpuGeneration, generation_name
 
 
 class Slice(NamedTuple):
@@ -70,7 +67,7 @@ class Slice(NamedTuple):
             InputError: If it is neither.
         """
         match = re.fullmatch(r"([a-z0-9]+?)(?::(\d+(?:x\d+)*)|-(\d+))", text.strip().lower())
-        name = match and _ALIASES.get(match[1], match[1])
+        name = match and generation_name(match[1])
         if name not in TPUS:
             raise InputError(
                 f"A topology is a generation with its chips, for example v5e:2x4 or v4:2x2x1, or "
@@ -80,8 +77,7 @@ class Slice(NamedTuple):
         if match[2]:
             shape = tuple(map(int, match[2].split("x")))
         else:
-            generation = TPUS[name]
-            per_chip = generation.cores if generation.counts_cores else 1
+            per_chip = TPUS[name].counted_per_chip
             if int(match[3]) % per_chip:
                 raise InputError(
                     f"The number in {text!r} is that of TensorCores, of which a {name} chip has "

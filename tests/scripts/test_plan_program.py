@@ -1,5 +1,6 @@
 """kbt-plan: a small step is really compiled for a TPU."""
 
+import dataclasses
 import importlib.util
 import json
 
@@ -8,7 +9,7 @@ import pytest
 from keras_bert_tpu.config import InputError
 from keras_bert_tpu.dataclass_yaml import to_yaml
 from keras_bert_tpu.scripts import plan as plan_script
-from keras_bert_tpu.tpu.plan import Planner
+from keras_bert_tpu.tpu.plan import PhasePlan, Planner
 from keras_bert_tpu.tpu.slices import Slice
 
 from programs import call_program, run_program
@@ -81,3 +82,13 @@ def test_help_teaches_without_the_compiler():
     assert done.returncode == 0
     assert "  kbt-plan --config=run.yaml --topology=v5e:2x4" in done.stdout
     assert "--batch_sizes: " in done.stdout
+
+
+def test_gradients_way_is_told_though_the_first_batch_does_not_fit(capsys):
+    topology = Slice.parse("v5e:2x4")
+    fits = PhasePlan(1, 64, 8, 64, 1, 2**30, 2**34, True, 1e9, 1e9, 0.5, 5.0, 0.1, 100, 6400, 1, 1)
+    plan_script._print_plans([dataclasses.replace(fits, fits=False), fits], topology)
+    out = capsys.readouterr().out
+    assert "too much" in out
+    assert "Of a step, 0.5 ms are the gradients' way" in out
+    assert "no bandwidth is published" not in out

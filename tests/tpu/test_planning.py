@@ -31,7 +31,7 @@ def fake_compiler(monkeypatch, bytes_of):
         used = bytes_of(batch_size)
         fits = used <= 16 * 2**30
         operation = Operation("fusion", "", 1_500_000, 1)
-        return CompiledStep(int(fits), used, 0, fits, 1e9, (operation,), 1.0)
+        return CompiledStep(used, 0, fits, 1e9, (operation,), 1.0)
 
     monkeypatch.setattr(plan_module, "compile_for_tpu", compile_step)
     return asked
