@@ -2,6 +2,7 @@
 
 import collections
 import importlib.resources
+import random
 import re
 import string
 
@@ -30,22 +31,42 @@ def vocabulary(sample_text):
 
 
 @pytest.fixture(scope="session")
-def records(tmp_path_factory, sample_text, vocabulary):
-    """Folder with records of length 32 in `short` and of length 64 in `long`."""
+def short_documents(tmp_path_factory, sample_text):
+    """Path of a text whose documents are two to four sentences of a few words each."""
+    rng = random.Random(0)
+    with open(sample_text, encoding="utf-8") as file:
+        lines = [line.split() for line in file if line.strip()]
+    documents = [
+        "\n".join(" ".join(line[: rng.randint(1, 5)]) for line in rng.choices(lines, k=size))
+        for size in rng.choices((2, 3, 4), k=400)
+    ]
+    path = tmp_path_factory.mktemp("text") / "short_documents.txt"
+    path.write_text("\n\n".join(documents))
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def records(tmp_path_factory, sample_text, short_documents, vocabulary):
+    """Folder with records of length 32 in `short`, and of length 64 in `long` and `packed`."""
     from keras_bert_tpu.pretraining_data.prepare import prepare
 
     folder = tmp_path_factory.mktemp("records")
     vocabulary.save(str(folder / "vocab.txt"))
-    for name, length, predictions in [("short", 32, 5), ("long", 64, 10)]:
+    for name, length, predictions, text in [
+        ("short", 32, 5, sample_text),
+        ("long", 64, 10, sample_text),
+        ("packed", 64, 10, short_documents),
+    ]:
         config = DataConfig(
             sequence_length=length,
             max_predictions=predictions,
             dupe_factor=1,
             validation_rate=0.1,
             block_documents=6,
+            pack=name == "packed",
         )
         prepare(
-            sample_text,
+            text,
             str(folder / name),
             str(folder / "vocab.txt"),
             config,

@@ -38,6 +38,9 @@ class DataConfig:
         replacement: str. Whether [MASK], the original or a random piece takes a masked place is
             drawn for each "piece" (BERT) or for each "gram", that is word or run of words.
         random_specials: bool. Whether the random piece may be a special token, as in BERT.
+        pack: bool. Put several examples into a row where they have room in it, so that little of it
+            is padding. Each is attended to alone, and has positions of its own.
+        max_sequences: int. Largest number of examples in a row, with `pack`.
         short_sequence_rate: float. Share of the documents (of the rows, for "mlm") whose target
             length is a random, shorter one; drawn anew in each pass over the corpus.
         random_next_rate: float. Share of the pairs whose second part is from another document, or,
@@ -76,6 +79,8 @@ class DataConfig:
     max_ngram: int = 1
     replacement: str = "piece"
     random_specials: bool = True
+    pack: bool = False
+    max_sequences: int = 8
     short_sequence_rate: float = 0.1
     random_next_rate: float = 0.5
     dupe_factor: int = 10
@@ -133,6 +138,16 @@ class DataConfig:
                 raise InputError(
                     f"{name}={getattr(self, name)} is about words and needs whole_word_mask=True."
                 )
+        if self.max_sequences < 2:
+            raise InputError(
+                f"max_sequences must be at least 2, because a row with one example is not packed; "
+                f"or set pack=False. Received: {self.max_sequences}."
+            )
+
+    @property
+    def sequences_per_row(self) -> int:
+        """Largest number of examples in a row: 1 where they are not packed."""
+        return self.max_sequences if self.pack else 1
 
     @property
     def num_specials(self) -> int:

@@ -72,9 +72,11 @@ class PhaseConfig:
 
     Attributes:
         steps: int. Optimizer steps in this phase.
-        batch_size: int. Sequences in a step, over all replicas.
+        batch_size: int. Sequences, or rows of packed ones, in a step over all replicas.
         sequence_length: int. Must be that of the records.
         max_predictions: int. Must be that of the records.
+        max_sequences: int. Must be that of the records: the most sequences in a row where they are
+            packed, else 1.
         data: str. Folder of this phase's records, below the folder given as --data.
         accumulation_steps: int. Slices of each replica's part of the batch that are gone through
             one after the other: the step of the whole batch in the memory of a slice.
@@ -93,6 +95,7 @@ class PhaseConfig:
     batch_size: int = 256
     sequence_length: int = 128
     max_predictions: int = 20
+    max_sequences: int = 1
     data: str = "."
     accumulation_steps: int = 1
     learning_rate: float | None = None
@@ -102,7 +105,7 @@ class PhaseConfig:
 
     def __post_init__(self):
         require_positive(self, "steps", "batch_size", "sequence_length", "max_predictions")
-        require_positive(self, "accumulation_steps")
+        require_positive(self, "accumulation_steps", "max_sequences")
         if self.learning_rate is not None:
             require_positive(self, "learning_rate")
         if self.mask_rate is not None:

@@ -195,8 +195,7 @@ def _run(
         (parts, no_parts)
         | "Parts" >> beam.Flatten()
         | "ShardContents" >> beam.GroupByKey()
-        | "WriteShard"
-        >> beam.Map(steps.WriteShard(output, work, num_shards, plan.config.sequence_length))
+        | "WriteShard" >> beam.Map(steps.WriteShard(output, work, num_shards, plan.config))
     )
     result = pipeline.run()
     state = result.wait_until_finish()

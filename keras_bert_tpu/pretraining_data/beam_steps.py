@@ -25,6 +25,7 @@ from keras_bert_tpu.pretraining_data import documents, spill
 from keras_bert_tpu.pretraining_data.corpora import Corpus, read_documents
 from keras_bert_tpu.pretraining_data.examples import ExampleMaker
 from keras_bert_tpu.pretraining_data.manifest import Counts
+from keras_bert_tpu.pretraining_data.packed_records import pack_shard
 from keras_bert_tpu.pretraining_data.plan import CorpusPlan, changed_while_read
 from keras_bert_tpu.pretraining_data.records import shard_name, write_shard
 from keras_bert_tpu.text.vocabulary import Vocabulary
@@ -208,24 +209,24 @@ class WriteShard:
         output: str. Local or gs:// folder.
         work: str. Folder below it.
         num_shards: Mapping of str to int. Of each split.
-        sequence_length: int. Of the records.
+        config: DataConfig.
     """
 
     output: str
     work: str
     num_shards: Mapping[str, int]
-    sequence_length: int
+    config: DataConfig
 
     def __call__(self, element: tuple[ShardKey, Iterable[tuple[Origin, bytes]]]) -> None:
         """Writes the shard; safe to be run several times, also at once."""
         (split, index), parts = element
         in_order = sorted(parts, key=lambda pair: pair[0])
-        content = spill.merge_parts(part for _, part in in_order)
+        content = pack_shard(spill.merge_parts(part for _, part in in_order), self.config)
         name = shard_name(split, index, self.num_shards[split])
         # A folder of its own for each attempt, so that none renames what another still writes.
         folder = tf.io.gfile.join(self.work, f"attempt-{uuid.uuid4().hex}")
         tf.io.gfile.makedirs(folder)
-        shard = write_shard(folder, name, content, self.sequence_length)
+        shard = write_shard(folder, name, content, self.config.sequence_length)
         tf.io.gfile.rename(
             tf.io.gfile.join(folder, name), tf.io.gfile.join(self.output, name), overwrite=True
         )

@@ -32,11 +32,11 @@ class Shard:
     Attributes:
         file: str. Its name within the folder of the manifest; a full path where records were
             written elsewhere, by other tools.
-        num_examples: int.
+        num_examples: int. Rows, where several examples are packed into one.
         bytes: int. Size of the file.
         sha256: str. Of its content, in hexadecimal; empty if it was not computed.
         num_documents: int. Documents that its examples are from; 0 if that is not known.
-        length_counts: tuple of 16 ints. How many examples have more than k/16 and at most (k+1)/16
+        length_counts: tuple of 16 ints. How many of them have more than k/16 and at most (k+1)/16
             of the sequence length in real tokens, for k from 0; empty if that is not known.
     """
 
@@ -135,7 +135,7 @@ class Counts:
         return _ratio(self.random_next, self.examples)
 
     def padding_share(self, sequence_length: int) -> float:
-        """Share of the positions that are padding."""
+        """Share of the positions that are padding, where each example is a row of its own."""
         return 1.0 - self.mean_length / sequence_length if self.examples else 0.0
 
 
@@ -170,13 +170,23 @@ class Manifest:
 
     @property
     def num_examples(self) -> int:
-        """Training examples in all shards."""
+        """Training examples in all shards; rows, where they are packed."""
         return sum(shard.num_examples for shard in self.train)
 
     @property
     def num_validation_examples(self) -> int:
-        """Held-out examples in all shards."""
+        """Held-out examples in all shards; rows, where they are packed."""
         return sum(shard.num_examples for shard in self.validation)
+
+    def padding_share(self, split: str) -> float:
+        """Share of the positions that are padding, as the rows of a split are.
+
+        Args:
+            split: str. "train" or "validation".
+        """
+        rows = sum(shard.num_examples for shard in getattr(self, split))
+        real_tokens = getattr(self, f"{split}_counts").real_tokens
+        return 1.0 - real_tokens / (rows * self.config.sequence_length) if rows else 0.0
 
     def path_of(self, shard: Shard) -> str:
         """Returns the local or gs:// path of a shard's file."""
@@ -235,16 +245,26 @@ class Manifest:
             },
             "feature_names": self.feature_names,
             "corpora": [dataclasses.asdict(corpus) for corpus in self.corpora],
-            "train": self._split_to_dict(self.train, self.train_counts),
-            "validation": self._split_to_dict(self.validation, self.validation_counts),
+            "train": self._split_to_dict("train"),
+            "validation": self._split_to_dict("validation"),
         }
         return json.dumps(values, indent=2) + "\n"
 
-    def _split_to_dict(self, shards: tuple[Shard, ...], counts: Counts) -> dict[str, Any]:
+    def _split_to_dict(self, split: str) -> dict[str, Any]:
+        shards: tuple[Shard, ...] = getattr(self, split)
+        counts: Counts = getattr(self, f"{split}_counts")
+        rows = sum(shard.num_examples for shard in shards)
+        packed = {}
+        if self.config.pack:
+            packed = {
+                "padding_share_unpacked": counts.padding_share(self.config.sequence_length),
+                "sequences_per_row": _ratio(counts.examples, rows),
+            }
         return {
-            "num_examples": sum(shard.num_examples for shard in shards),
+            "num_examples": rows,
             "mean_length": counts.mean_length,
-            "padding_share": counts.padding_share(self.config.sequence_length),
+            "padding_share": self.padding_share(split),
+            **packed,
             "random_next_share": counts.random_next_share,
             "masks_per_example": counts.masks_per_example,
             "counts": dataclasses.asdict(counts),

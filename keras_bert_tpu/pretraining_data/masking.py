@@ -137,6 +137,7 @@ def draw_masks(
     keys: Any,
     rules: MaskRules,
     continues_word: Any = None,
+    position_ids: Any = None,
 ) -> Masks:
     """Chooses tokens at random, replaces them and keeps the originals as targets.
 
@@ -152,6 +153,9 @@ def draw_masks(
         continues_word: bool or int [n, length], or None. Whether a token continues the word before
             it, in place of what `rules.continues_word` says of the piece. Without meaning unless
             `rules.whole_words`.
+        position_ids: int32 [n, length], or None. Of rows that hold several sequences, which begin
+            with 0: tokens are chosen of the row as a whole, and no word goes on into another
+            sequence.
 
     Returns:
         Masks.
@@ -182,7 +186,15 @@ def draw_masks(
         if continues_word is None:
             continues_word = tf.gather(tf.constant(rules.continues_word), token_ids)
         continues_word = tf.cast(continues_word, tf.bool)
-        gram_of_token = _choose_grams(candidates, continues_word, keys, wanted, rules.max_ngram)
+        # The first candidate of a sequence starts a word even if it continues one that was cut
+        # off. So it is with one behind a [SEP] where part b was truncated from the front: Google's
+        # rule counts it to the last word of part a, the Model Garden's to none, as runs are
+        # contiguous.
+        is_first = tf.cumsum(tf.cast(candidates, tf.int32), axis=1) == 1
+        if position_ids is not None:
+            is_first |= tf.convert_to_tensor(position_ids) == 1
+        starts = candidates & (~continues_word | is_first)
+        gram_of_token = _choose_grams(candidates, starts, keys, wanted, rules.max_ngram)
     else:
         gram_of_token = _choose_pieces(candidates, keys, wanted, rules.max_predictions)
     return _replace(token_ids, gram_of_token, keys, rules)
@@ -224,21 +236,16 @@ def _random_order(eligible: tf.Tensor, keys: tf.Tensor, count: int | tf.Tensor) 
 
 def _choose_grams(
     candidates: tf.Tensor,
-    continues_word: tf.Tensor,
+    starts: tf.Tensor,
     keys: tf.Tensor,
     wanted: tf.Tensor,
     max_ngram: int,
 ) -> tf.Tensor:
-    """Chooses whole words or runs of them; returns int32 [n, length].
+    """Chooses whole words or runs of them, given where words start; returns int32 [n, length].
 
     The value is 0 where a token is not chosen; the tokens of a chosen run have the same value, and
     those of different runs of a row different ones.
     """
-    # The first candidate starts a word even if it continues one that was truncated away. So it is
-    # with one behind a [SEP] where part b was truncated from the front: Google's rule counts it to
-    # the last word of part a, the Model Garden's to none, as runs are contiguous.
-    number = tf.cumsum(tf.cast(candidates, tf.int32), axis=1)
-    starts = candidates & (~continues_word | (number == 1))
     if max_ngram > 1:
         before = tf.pad(candidates[:, :-1], [[0, 0], [1, 0]])
         starts |= candidates & ~before

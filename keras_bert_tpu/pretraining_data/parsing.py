@@ -55,14 +55,22 @@ def batch_parser(
             has_masks=not is_dynamic,
             has_next_sentence=has_next_sentence,
             has_words=is_dynamic and config.segmented_words,
+            sequences_per_row=config.sequences_per_row,
         )
         if is_dynamic:
             words = batch.pop("continues_word", None)
-            masks = draw_masks(batch["token_ids"], batch["padding_mask"], keys, rules, words)
+            masks = draw_masks(
+                batch["token_ids"],
+                batch["padding_mask"],
+                keys,
+                rules,
+                words,
+                batch.get("position_ids"),
+            )
             for name in ("token_ids", "mask_positions", "mask_ids", "mask_weights"):
                 batch[name] = getattr(masks, name)
         if not has_next_sentence:
-            like = batch["token_ids"][:, :1]
+            like = batch["token_ids"][:, : config.sequences_per_row]
             batch["next_sentence_label"] = tf.zeros_like(like)
             batch["next_sentence_weights"] = tf.zeros_like(like, tf.float32)
         return batch

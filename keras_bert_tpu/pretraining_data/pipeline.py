@@ -33,6 +33,9 @@ from keras_bert_tpu.pretraining_data.shard_reader import ShardTable, read_stretc
 # Records whose lengths are parsed in one go; their input_mask takes 4 MB at length 128.
 _LENGTHS_BATCH = 4096
 
+# What has a value for each token.
+_BY_TOKEN = {"token_ids", "segment_ids", "padding_mask", "sequence_ids", "position_ids"}
+
 _Element = dict[str, tf.Tensor]
 
 
@@ -49,6 +52,7 @@ def training_dataset(
     on_damage: str = "stop",
     max_skipped: int = 0,
     scan: ShardScan | None = None,
+    max_sequences: int = 1,
 ) -> tf.data.Dataset:
     """Returns the endless stream of training batches, from any place in it.
 
@@ -76,13 +80,16 @@ def training_dataset(
         max_skipped: int. Most training records that may be left out with "skip".
         scan: ShardScan or None. What `scan_shards` found; None scans here with "skip". Pass the one
             that the run began with to a run that goes on.
+        max_sequences: int. Must be that of the records: 1 unless they are packed.
 
     Returns:
         Dataset of dicts, shapes static, with batch = batch_size / replicas: int32 `token_ids`,
         `segment_ids` and `padding_mask` [batch, sequence_length]; int32 `mask_positions` and
         `mask_ids` and float32 `mask_weights` [batch, max_predictions]; int32
         `next_sentence_label` [batch, 1]; for the objective "mlm" also float32
-        `next_sentence_weights` [batch, 1], zeros. With length buckets the length of the dataset's
+        `next_sentence_weights` [batch, 1], zeros. Packed records have the four tensors besides that
+        `parse_examples` describes, and [batch, max_sequences] in place of [batch, 1]. With length
+        buckets the length of the dataset's
         specification is None; each element has that of its bucket.
 
     Raises:
@@ -92,7 +99,7 @@ def training_dataset(
             manifest counts; the message names the file, and the record and byte offset of damage.
         tf.errors.NotFoundError: While iterating, if a shard is missing.
     """
-    manifest = _load(data, sequence_length, max_predictions)
+    manifest = _load(data, sequence_length, max_predictions, max_sequences)
     slices = Slices.of(batch_size, input_context)
     table = _table(manifest, "train", on_damage, max_skipped, scan)
     _check_order(seed, shuffle_window)
@@ -148,7 +155,7 @@ def training_dataset(
         batch = parse(element["serialized"], element.get("mask_keys"))
         if length_buckets:
             width = element["width"][0]
-            for name in ("token_ids", "segment_ids", "padding_mask"):
+            for name in _BY_TOKEN & batch.keys():
                 batch[name] = batch[name][:, :width]
         return batch
 
@@ -166,6 +173,7 @@ def validation_dataset(
     on_damage: str = "stop",
     max_skipped: int = 0,
     scan: ShardScan | None = None,
+    max_sequences: int = 1,
 ) -> tf.data.Dataset:
     """Returns the held-out examples once, in the order of the files.
 
@@ -186,15 +194,17 @@ def validation_dataset(
         on_damage: str. As in `training_dataset`.
         max_skipped: int. Most held-out records that may be left out with "skip".
         scan: ShardScan or None. As in `training_dataset`.
+        max_sequences: int. As in `training_dataset`.
 
     Returns:
-        Dataset of dicts as in `training_dataset`, and float32 `next_sentence_weights` [batch, 1].
+        Dataset of dicts as in `training_dataset`, and float32 `next_sentence_weights` [batch, 1]
+        also where that has none.
         It has `validation_steps` batches for each replica.
 
     Raises:
         InputError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError: As `training_dataset`.
     """
-    manifest = _load(data, sequence_length, max_predictions)
+    manifest = _load(data, sequence_length, max_predictions, max_sequences)
     slices = Slices.of(batch_size, input_context)
     table = _table(manifest, "validation", on_damage, max_skipped, scan)
     real = _num_taken(table, num_examples)
@@ -234,7 +244,8 @@ def validation_dataset(
         batch = parse(element["serialized"], keys)
         weights = tf.cast(element["place"] < real, tf.float32)[:, tf.newaxis]
         batch["mask_weights"] *= weights
-        return {"next_sentence_weights": weights, **batch}
+        batch["next_sentence_weights"] = weights * batch.get("next_sentence_weights", 1.0)
+        return batch
 
     batches = batches.map(weigh, num_parallel_calls=tf.data.AUTOTUNE)
     return batches.prefetch(tf.data.AUTOTUNE).with_options(_options())
@@ -306,15 +317,19 @@ def _manifest(data: str | os.PathLike | Manifest) -> Manifest:
 
 
 def _load(
-    data: str | os.PathLike | Manifest, sequence_length: int, max_predictions: int
+    data: str | os.PathLike | Manifest,
+    sequence_length: int,
+    max_predictions: int,
+    max_sequences: int,
 ) -> Manifest:
     """The manifest, after a check that its records have the shape that the model is given."""
     manifest = _manifest(data)
-    for name, wanted in (
-        ("sequence_length", sequence_length),
-        ("max_predictions", max_predictions),
+    config = manifest.config
+    for name, wanted, written in (
+        ("sequence_length", sequence_length, config.sequence_length),
+        ("max_predictions", max_predictions, config.max_predictions),
+        ("max_sequences", max_sequences, config.sequences_per_row),
     ):
-        written = getattr(manifest.config, name)
         if written != wanted:
             raise InputError(
                 f"The records in {manifest.directory} were prepared with {name}={written}, and "

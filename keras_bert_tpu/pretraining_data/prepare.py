@@ -31,6 +31,7 @@ from keras_bert_tpu.pretraining_data.manifest import (
     Manifest,
     Shard,
 )
+from keras_bert_tpu.pretraining_data.packed_records import pack_shard
 from keras_bert_tpu.pretraining_data.plan import ChangedTextError, CorpusPlan, read_units
 from keras_bert_tpu.pretraining_data.records import shard_name, write_shard
 from keras_bert_tpu.pretraining_data.work_folder import WorkFolder, unwritable_told
@@ -183,7 +184,7 @@ def _make_shards(
         name = shard_name(split, index, plan.num_shards[split])
         shard = work.shard(name)
         if shard is None and not should_stop():
-            content = spill.read_shard(files[split], index)
+            content = pack_shard(spill.read_shard(files[split], index), plan.config)
             shard = write_shard(work.output, name, content, plan.config.sequence_length)
             work.write(f"{name}.json", dataclasses.asdict(shard))
         return task, shard

@@ -42,6 +42,7 @@ _DISK_NAMES = {
     "mask_weights": "masked_lm_weights",
     "next_sentence_label": "next_sentence_labels",
     "continues_word": "continues_word",
+    "cls_positions": "cls_positions",
 }
 # What TensorFlow's Model Garden calls otherwise if --use_v2_feature_names is set.
 _V2_DISK_NAMES = {"token_ids": "input_word_ids", "segment_ids": "input_type_ids"}
@@ -53,7 +54,7 @@ def serialize_examples(arrays: Mapping[str, np.ndarray]) -> list[bytes]:
     Args:
         arrays: Mapping of arrays by the names and with the shapes of `parse_examples`. Records
             whose masks are drawn later lack the three that are about masks, and may have
-            `continues_word` [n, sequence_length].
+            `continues_word` [n, sequence_length]; packed ones have `cls_positions` [n, sequences].
 
     Returns:
         list of bytes, one `tf.train.Example` for each row, the same for the same example.
@@ -81,6 +82,7 @@ def parse_examples(
     has_masks: bool = True,
     has_next_sentence: bool = True,
     has_words: bool = False,
+    sequences_per_row: int = 1,
 ) -> dict[str, tf.Tensor]:
     """Parses a batch of records; usable eagerly and in `tf.data` functions.
 
@@ -92,12 +94,16 @@ def parse_examples(
         has_masks: bool. False for records whose masks are drawn when they are read.
         has_next_sentence: bool. Whether the label is read.
         has_words: bool. Whether it is read which pieces continue a word.
+        sequences_per_row: int. Largest number of sequences in a row; above 1 they are packed.
 
     Returns:
         dict of tensors. int32 `token_ids`, `segment_ids` and `padding_mask` [batch,
         sequence_length]; with masks int32 `mask_positions` and `mask_ids` and float32
         `mask_weights` [batch, max_predictions]; with next sentences int32 `next_sentence_label`
-        [batch, 1]; with words int32 `continues_word` [batch, sequence_length].
+        [batch, sequences]; with words int32 `continues_word` [batch, sequence_length]. Packed rows
+        have int32 `sequence_ids` (1 and up, 0 = padding) and `position_ids` [batch,
+        sequence_length], int32 `cls_positions` [batch, sequences] (0 behind the last one) and
+        float32 `next_sentence_weights` [batch, sequences], 1 where there is a sequence.
 
     Raises:
         tf.errors.InvalidArgumentError: When it runs, if a record has another length or lacks a
@@ -109,10 +115,29 @@ def parse_examples(
         predictions = "max_predictions", max_predictions
         wanted |= {name: predictions for name in ("mask_positions", "mask_ids", "mask_weights")}
     if has_next_sentence:
-        wanted["next_sentence_label"] = "labels", 1
+        wanted["next_sentence_label"] = "max_sequences", sequences_per_row
     if has_words:
         wanted["continues_word"] = length
-    return _parse(serialized, wanted, feature_names)
+    if sequences_per_row == 1:
+        return _parse(serialized, wanted, feature_names)
+    wanted["cls_positions"] = "max_sequences", sequences_per_row
+    batch = _parse(serialized, wanted, feature_names)
+    return {**batch, **_sequences(batch["cls_positions"], batch["padding_mask"])}
+
+
+def _sequences(cls_positions: tf.Tensor, padding_mask: tf.Tensor) -> dict[str, tf.Tensor]:
+    """What follows from where sequences begin; only the first of a row does at position 0."""
+    is_sequence = tf.pad(cls_positions[:, 1:] > 0, [[0, 0], [1, 0]], constant_values=True)
+    positions = tf.range(tf.shape(padding_mask)[1])
+    # [batch, sequences, length]: whether a token stands at or behind a sequence's first.
+    is_behind = is_sequence[..., tf.newaxis] & (positions >= cls_positions[..., tf.newaxis])
+    number = tf.math.count_nonzero(is_behind, axis=1, dtype=tf.int32)
+    first = tf.reduce_max(tf.where(is_behind, cls_positions[..., tf.newaxis], 0), axis=1)
+    return {
+        "sequence_ids": number * padding_mask,
+        "position_ids": (positions - first) * padding_mask,
+        "next_sentence_weights": tf.cast(is_sequence, tf.float32),
+    }
 
 
 def parse_lengths(serialized: tf.Tensor, sequence_length: int) -> tf.Tensor:

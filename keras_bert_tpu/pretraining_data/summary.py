@@ -12,13 +12,10 @@ def summary(manifest: Manifest, seconds: float) -> str:
         manifest: Manifest.
         seconds: float. What this run of the preparation took; it may have gone on with another.
     """
-    splits = [(manifest.train_counts, manifest.train)]
-    titles = ["", "train"]
-    if manifest.validation:
-        splits.append((manifest.validation_counts, manifest.validation))
-        titles.append("validation")
+    names = ["train", "validation"] if manifest.validation else ["train"]
+    splits = [(getattr(manifest, f"{name}_counts"), getattr(manifest, name)) for name in names]
     config = manifest.config
-    rows = [titles]
+    rows = [["", *names]]
 
     def add(title: str, value: Callable[[Counts], str]) -> None:
         rows.append([title, *(value(counts) for counts, _ in splits)])
@@ -33,7 +30,19 @@ def summary(manifest: Manifest, seconds: float) -> str:
     add("unknown tokens", lambda c: _percent(c.unknown_tokens, c.tokens))
     add(f"examples (dupe_factor {config.dupe_factor})", lambda c: f"{c.examples:,}")
     add(f"mean length (of {config.sequence_length})", lambda c: f"{c.mean_length:.1f}")
-    add("padding", lambda c: f"{c.padding_share(config.sequence_length):.1%}")
+    if config.pack:
+        row_counts = [sum(shard.num_examples for shard in shards) for _, shards in splits]
+        per_row = [
+            counts.examples / max(1, number)
+            for (counts, _), number in zip(splits, row_counts, strict=True)
+        ]
+        rows += [
+            [f"rows (at most {config.max_sequences} examples each)"]
+            + [f"{number:,}" for number in row_counts],
+            ["examples per row", *(f"{number:.2f}" for number in per_row)],
+        ]
+        add("padding before packing", lambda c: f"{c.padding_share(config.sequence_length):.1%}")
+    rows.append(["padding", *(f"{manifest.padding_share(name):.1%}" for name in names)])
     add("with a short target length", lambda c: _percent(c.short_examples, c.examples))
     if config.objective != "mlm":
         title = "swapped parts" if config.objective == "mlm+sop" else "random next sentence"
@@ -62,7 +71,7 @@ def summary(manifest: Manifest, seconds: float) -> str:
         )
         for row in rows
     ]
-    examples = manifest.num_examples + manifest.num_validation_examples
+    examples = sum(counts.examples for counts, _ in splits)
     for corpus in manifest.corpora:
         if corpus.dropped:
             reasons = ", ".join(f"{name} {count:,}" for name, count in corpus.dropped.items())

@@ -24,6 +24,8 @@ USAGE = """Makes pre-training records of text, in TFRecord shards as those of Go
   kbt-prepare --input='corpus/*.txt.gz' --output=records --vocab=vocab.txt
   kbt-prepare --input='corpus/*.txt.gz' --output=records_512 --vocab=vocab.txt \\
       --sequence_length=512 --max_predictions=76
+  kbt-prepare --input='corpus/*.txt.gz' --output=packed_512 --vocab=vocab.txt \\
+      --sequence_length=512 --max_predictions=80 --pack
   kbt-prepare --input='wiki/*.jsonl.gz,books/*.jsonl.gz' --weights=1,2 --vocab=vocab.txt \\
       --output=gs://bucket/records --objective=mlm --masks=dynamic --dupe_factor=1
 
@@ -55,6 +57,9 @@ _HELP = {
     "replacement": "Draw [MASK], the original or a random piece for each piece (as BERT) or for "
     "each word or run of words (gram, as Model Garden).",
     "random_specials": "Let the random piece be a special token, too, as in BERT.",
+    "pack": "Put several examples into a row where they have room in it, so that little of it is "
+    "padding: steps of the same size train on more text.",
+    "max_sequences": "Largest number of examples in a row, with --pack.",
     "short_sequence_rate": "Share of the documents (of the rows, for mlm) cut to a random, shorter "
     "target length.",
     "random_next_rate": "Share of the pairs whose second part is from another document, or, for "
@@ -160,6 +165,7 @@ def main() -> None:
         ("random_next_rate", config.objective == "mlm", "--objective=mlm has no second sentence"),
         ("near_threshold", config.duplicates != "near", "it is for --duplicates=near"),
         ("replacement", not config.whole_word_mask, "without --whole_word_mask pieces are alone"),
+        ("max_sequences", not config.pack, "without --pack a row has one example"),
         ("tfds_folder", not values.tfds, "no --tfds is given"),
     ):
         if is_idle and values[name].present:

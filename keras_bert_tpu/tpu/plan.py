@@ -256,8 +256,14 @@ def lower_step(step: PretrainingStep, phase: PhaseConfig, batch_size: int) -> st
         **{name: tf.zeros(masks, tf.int32) for name in ("mask_positions", "mask_ids")},
         "padding_mask": tf.ones(tokens, tf.int32),
         "mask_weights": tf.ones(masks, tf.float32),
-        "next_sentence_label": tf.zeros((batch_size, 1), tf.int32),
+        "next_sentence_label": tf.zeros((batch_size, phase.max_sequences), tf.int32),
     }
+    if phase.max_sequences > 1:
+        batch |= {
+            **{name: tf.zeros(tokens, tf.int32) for name in ("sequence_ids", "position_ids")},
+            "cls_positions": tf.zeros((batch_size, phase.max_sequences), tf.int32),
+            "next_sentence_weights": tf.ones((batch_size, phase.max_sequences), tf.float32),
+        }
     function = tf.function(step.train_step, jit_compile=True, autograph=False)
     try:
         return function.experimental_get_compiler_ir(batch)(stage="stablehlo")

@@ -269,7 +269,12 @@ def evaluate_pretraining(
         manifest = dataclasses.replace(manifest, validation=manifest.train)
     config = manifest.config
     batches = validation_dataset(
-        manifest, batch_size, config.sequence_length, config.max_predictions, num_examples
+        manifest,
+        batch_size,
+        config.sequence_length,
+        config.max_predictions,
+        num_examples,
+        max_sequences=config.sequences_per_row,
     )
     has_pairs = config.objective != "mlm"
     words = _WordCounts(len(data_vocabulary))

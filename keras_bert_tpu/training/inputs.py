@@ -115,6 +115,7 @@ def training_batches(
             on_damage=config.on_damage,
             max_skipped=config.max_skipped,
             scan=scan,
+            max_sequences=phase.max_sequences,
         )
 
     return _distribute(dataset, strategy)
@@ -139,6 +140,7 @@ def validation_batches(
             on_damage=config.on_damage,
             max_skipped=config.max_skipped,
             scan=scan,
+            max_sequences=phase.max_sequences,
         )
 
     return _distribute(dataset, strategy)

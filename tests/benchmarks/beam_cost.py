@@ -86,7 +86,7 @@ def run_steps(paths: list[str], vocab: str, config: DataConfig, folder: str, clo
     make = beam_steps.MakeExamples(
         config, split_documents, plan.num_shards, (1.0,), vocab, Vocabulary.load(vocab).sha256
     )
-    write = beam_steps.WriteShard(folder, folder, plan.num_shards, config.sequence_length)
+    write = beam_steps.WriteShard(folder, folder, plan.num_shards, config)
     blocks: dict[beam_steps.BlockKey, list[tuple[int, list[str]]]] = {}
     with clock.step("read"):
         for part in beam_steps.file_parts(plan):

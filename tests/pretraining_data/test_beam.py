@@ -102,6 +102,7 @@ def weighted(tmp_path_factory, vocabulary, sample_text):
         # Of so many shards, some have no example.
         num_shards=100,
         sequence_length=128,
+        pack=True,
     )
 
 
@@ -121,6 +122,8 @@ def repeated(tmp_path_factory, vocabulary, sample_text):
         min_characters=20,
         validation_rate=0.25,
         block_documents=4,
+        pack=True,
+        max_sequences=3,
     )
 
 
@@ -174,9 +177,7 @@ class TestSteps:
             case.vocab,
             vocabulary.sha256,
         )
-        write = beam_steps.WriteShard(
-            str(path), str(work), plan.num_shards, case.config.sequence_length
-        )
+        write = beam_steps.WriteShard(str(path), str(work), plan.num_shards, case.config)
         parts = {
             (split, shard): [(beam_steps.NO_ORIGIN, spill.EMPTY_PART)]
             for split, number in plan.num_shards.items()
@@ -232,7 +233,9 @@ class TestSteps:
 
     def test_two_attempts_at_a_shard_at_once_do_not_collide(self, pairs, monkeypatch, tmp_path):
         (tmp_path / "work").mkdir()
-        write = beam_steps.WriteShard(str(tmp_path), str(tmp_path / "work"), {TRAIN: 1}, 64)
+        write = beam_steps.WriteShard(
+            str(tmp_path), str(tmp_path / "work"), {TRAIN: 1}, DataConfig()
+        )
         element = ((TRAIN, 0), [(beam_steps.NO_ORIGIN, spill.EMPTY_PART)])
         write_shard = beam_steps.write_shard
         attempts = []

@@ -1,5 +1,6 @@
 """Planning with the compiler: small steps are really compiled for a TPU."""
 
+import dataclasses
 import importlib.util
 
 import pytest
@@ -48,6 +49,14 @@ def test_step_that_no_tpu_can_run_fails_with_the_name_of_its_layer(monkeypatch, 
     monkeypatch.setattr(TransformerLayer, "call", call)
     with pytest.raises(InputError, match="cannot be compiled.*layer_0"):
         Planner(plan_config, Slice.parse("v5e:1x1")).plan(1, 8)
+
+
+@needs_compiler
+def test_step_of_packed_rows_is_compiled_for_a_tpu(plan_config):
+    phase = dataclasses.replace(plan_config.phases[0], max_sequences=4)
+    packed = dataclasses.replace(plan_config, phases=(phase,))
+    plan = Planner(packed, Slice.parse("v5e:1x1")).plan(1, 16)
+    assert plan.fits and plan.estimated_step_ms > 0
 
 
 @needs_compiler

@@ -7,6 +7,13 @@ import keras
 from keras_bert_tpu.config import PretrainingConfig
 from keras_bert_tpu.dataclass_yaml import from_dict
 
+PACKED = {
+    "data": "packed",
+    "batch_size": 8,
+    "sequence_length": 64,
+    "max_predictions": 10,
+    "max_sequences": 8,
+}
 LONG = {"data": "long", "batch_size": 8, "sequence_length": 64, "max_predictions": 10}
 
 

@@ -12,11 +12,11 @@ import time
 import keras
 import numpy as np
 import pytest
-from runs import LONG, StopAt, checksums, make_config, read_metrics
+from runs import LONG, PACKED, StopAt, checksums, make_config, read_metrics
 
 from keras_bert_tpu.checkpoints.source import read_weights
 from keras_bert_tpu.checkpoints.storage import weights_by_name
-from keras_bert_tpu.config import InputError, PretrainingConfig
+from keras_bert_tpu.config import InputError, PhaseConfig, PretrainingConfig
 from keras_bert_tpu.dataclass_yaml import from_dict, to_dict, to_yaml
 from keras_bert_tpu.models.pretrainer import BertPretrainer
 from keras_bert_tpu.pretraining_data.manifest import Manifest
@@ -248,6 +248,18 @@ def test_run_on_two_replicas_reports_and_resumes_as_on_one(tmp_path, on_one, rec
         assert said in run_on_two_replicas(config, records, two)
         assert_same_figures(one, two)
         shutil.rmtree(two / "checkpoints" / "step-00000020")
+
+
+def test_packed_rows_are_trained_on_by_two_replicas_as_by_one(tmp_path, on_one, records):
+    config, _ = on_one
+    phase = from_dict(PhaseConfig, {**PACKED, "steps": 40})
+    optimizer = dataclasses.replace(config.optimizer, bias_correction=True)
+    config = dataclasses.replace(config, phases=(phase,), optimizer=optimizer)
+    pretrain(config, str(records), str(tmp_path / "one"))
+    losses = [record["mlm_loss"] for record in read_metrics(tmp_path / "one", "train")]
+    assert losses[-1] < losses[0] - 0.5
+    assert "2 replicas" in run_on_two_replicas(config, records, tmp_path / "two")
+    assert_same_figures(tmp_path / "one", tmp_path / "two")
 
 
 def test_run_goes_on_on_another_number_of_replicas_with_the_same_data(tmp_path, on_one, records):

@@ -37,9 +37,12 @@ class Examples(NamedTuple):
         original_ids: int32 array [n, length]. Without masks.
         segment_ids: int32 array [n, length].
         padding_mask: int32 array [n, length]. 1 = real token.
+        sequence_ids: int32 array [n, length]. Which sequence of the row a token belongs to, from 1;
+            0 is padding.
         mask_kinds: int32 array [n, length]. MASKED, KEPT or RANDOM (see `masking`) where there is a
             prediction, else 0.
-        labels: int32 array [n], or None. Next-sentence labels.
+        labels: int32 array [n, sequences], or None. Next-sentence labels of the sequences, -1
+            behind the last one.
     """
 
     numbers: np.ndarray
@@ -47,6 +50,7 @@ class Examples(NamedTuple):
     original_ids: np.ndarray
     segment_ids: np.ndarray
     padding_mask: np.ndarray
+    sequence_ids: np.ndarray
     mask_kinds: np.ndarray
     labels: np.ndarray | None
 
@@ -143,14 +147,19 @@ class ExampleReader:
         original_ids, mask_kinds = token_ids.copy(), np.zeros_like(token_ids)
         original_ids[rows, positions] = originals
         mask_kinds[rows, positions] = kinds
+        labels = None
+        if self._has_labels:
+            weights = arrays.get("next_sentence_weights", np.ones((1, 1)))
+            labels = np.where(weights > 0, arrays["next_sentence_label"], -1)
         return Examples(
             numbers=numbers,
             token_ids=token_ids,
             original_ids=original_ids,
             segment_ids=arrays["segment_ids"],
             padding_mask=arrays["padding_mask"],
+            sequence_ids=arrays.get("sequence_ids", arrays["padding_mask"]),
             mask_kinds=mask_kinds,
-            labels=arrays["next_sentence_label"][:, 0] if self._has_labels else None,
+            labels=labels,
         )
 
 

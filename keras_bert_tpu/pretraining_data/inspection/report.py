@@ -39,7 +39,8 @@ class SplitReport:
 
     Attributes:
         shards: int. Files.
-        examples: int.
+        examples: int. Rows, where several are packed into one; so are all examples below.
+        sequences: int or None. Examples that were packed into these rows; None if none were.
         documents: int or None. None if that is not known.
         megabytes: float. Millions of bytes of all files.
         read: int. Examples that were read.
@@ -49,12 +50,14 @@ class SplitReport:
         full_length: float. Share of the examples without padding.
         length_counts: tuple of 16 ints. As in `Shard`, of all examples or those that were read.
         padding: float. Share of the positions that are padding.
+        padding_unpacked: float or None. What it would be with a row for each sequence; None if
+            none are packed.
         predictions: float. In an example, on average.
         masked_tokens: float. Share of the real tokens that are to be predicted.
         replaced_by_mask: float. Share of the predictions that became [MASK].
         kept: float. Share of them that stayed.
         replaced_at_random: float. Share of them that became another piece.
-        label_1: float or None. Share of the examples with next-sentence label 1; None without
+        label_1: float or None. Share of the sequences with next-sentence label 1; None without
             labels.
         unknown_tokens: float. Share of the pieces that are [UNK].
         examples_per_shard: tuple of 3 numbers. Smallest, median and largest.
@@ -69,6 +72,7 @@ class SplitReport:
 
     shards: int
     examples: int
+    sequences: int | None
     documents: int | None
     megabytes: float
     read: int
@@ -78,6 +82,7 @@ class SplitReport:
     full_length: float
     length_counts: tuple[int, ...]
     padding: float
+    padding_unpacked: float | None
     predictions: float
     masked_tokens: float
     replaced_by_mask: float
@@ -195,7 +200,7 @@ class _Tally:
 
     lengths: np.ndarray  # [length + 1]: examples by their number of real tokens.
     kinds: np.ndarray  # [4]: predictions by mask kind; kind 0 stays 0.
-    labels: np.ndarray  # [2]: examples by next-sentence label.
+    labels: np.ndarray  # [2]: sequences by next-sentence label.
     tokens: np.ndarray  # [length]: real tokens by position.
     predictions: np.ndarray  # [length]: predictions by position.
     pieces: np.ndarray  # [vocab_size]: original tokens by id.
@@ -204,12 +209,14 @@ class _Tally:
     @classmethod
     def of(cls, examples: Examples, vocab_size: int) -> "_Tally":
         is_real, is_chosen = examples.padding_mask == 1, examples.mask_kinds > 0
-        labels = [] if examples.labels is None else examples.labels
+        labels = np.zeros(0, np.int64)
+        if examples.labels is not None:
+            labels = examples.labels[examples.labels >= 0]
         kinds = np.bincount(examples.mask_kinds[is_chosen], minlength=RANDOM + 1)
         return cls(
             lengths=np.bincount(is_real.sum(axis=1), minlength=is_real.shape[1] + 1),
             kinds=kinds,
-            labels=np.bincount(np.asarray(labels, np.int64), minlength=2),
+            labels=np.bincount(labels, minlength=2),
             tokens=is_real.sum(axis=0),
             predictions=is_chosen.sum(axis=0),
             pieces=np.bincount(examples.original_ids[is_real], minlength=vocab_size),
@@ -258,7 +265,8 @@ def _report(manifest: Manifest, split: str, tally: _Tally, vocabulary: Vocabular
     counts: Counts = getattr(manifest, f"{split}_counts")
     examples = sum(shard.num_examples for shard in shards)
     # An index of files that others wrote knows nothing of the text they were made of.
-    knows_examples = counts.examples == examples and counts.real_tokens > 0
+    is_packed = config.pack
+    knows_examples = (is_packed or counts.examples == examples) and counts.real_tokens > 0
     knows_text = knows_examples and counts.tokens > 0
     knows_masks = knows_examples and counts.predictions > 0
     sampled = []
@@ -288,7 +296,7 @@ def _report(manifest: Manifest, split: str, tally: _Tally, vocabulary: Vocabular
             "label_1",
             knows_examples,
             counts.random_next_share,
-            share(tally.labels[1], tally.examples),
+            share(tally.labels[1], tally.labels.sum()),
         )
 
     def kind_share(name: str, known: int, kind: int) -> float:
@@ -298,11 +306,15 @@ def _report(manifest: Manifest, split: str, tally: _Tally, vocabulary: Vocabular
     return SplitReport(
         shards=len(shards),
         examples=examples,
+        sequences=counts.examples if is_packed else None,
         documents=counts.documents or None,
         megabytes=sum(shard.bytes for shard in shards) / 1e6,
         read=tally.examples,
         mean_length=choose(
-            "mean_length", knows_examples, counts.mean_length, share(real_tokens, tally.examples)
+            "mean_length",
+            knows_examples,
+            share(counts.real_tokens, examples),
+            share(real_tokens, tally.examples),
         ),
         median_length=choose("median_length", False, None, _median(tally.lengths)),
         full_length=choose(
@@ -318,13 +330,14 @@ def _report(manifest: Manifest, split: str, tally: _Tally, vocabulary: Vocabular
         padding=choose(
             "padding",
             knows_examples,
-            counts.padding_share(length),
+            manifest.padding_share(split),
             1.0 - share(real_tokens, tally.examples * length),
         ),
+        padding_unpacked=counts.padding_share(length) if is_packed else None,
         predictions=choose(
             "predictions",
             knows_masks,
-            counts.masks_per_example,
+            share(counts.predictions, examples),
             share(predictions, tally.examples),
         ),
         masked_tokens=choose(

@@ -51,7 +51,8 @@ def show_examples(
 
     Returns:
         str. A paragraph for each example: its number, file, label, lengths and predictions, and
-        below that its parts, a line for each.
+        below that its parts, a line for each. Of a packed row the parts, and labels, of each of its
+        sequences.
 
     Raises:
         InputError: If there is no example of that number, or the records or the vocabulary cannot
@@ -84,19 +85,29 @@ def _show(
     config = manifest.config
     is_real = examples.padding_mask[row] == 1
     kinds = np.bincount(examples.mask_kinds[row], minlength=RANDOM + 1)
-    parts = []
+    parts = [f"{is_real.sum()} tokens of {config.sequence_length}"]
+    labels: list[str] = []
     if examples.labels is not None:
-        parts.append(LABELS[config.objective][int(examples.labels[row])])
-    parts.append(f"{is_real.sum()} tokens of {config.sequence_length}")
+        labels = [LABELS[config.objective][label] for label in examples.labels[row] if label >= 0]
+    sequences = int(examples.sequence_ids[row].max())
+    if config.pack:
+        parts.insert(0, f"{sequences} sequence" + "s" * (sequences > 1))
+    elif labels:
+        parts.insert(0, labels[0])
     parts.append(
         f"{kinds[1:].sum()} predictions ({kinds[MASKED]} [MASK], {kinds[KEPT]} kept, "
         f"{kinds[RANDOM]} random)"
     )
     lines = [f"{place}: {', '.join(parts)}"]
-    for segment, name in ((0, "a"), (1, "b")):
-        positions = np.flatnonzero(is_real & (examples.segment_ids[row] == segment)).tolist()
-        if positions:
-            lines.append(f"  {name}: {_join_pieces(examples, row, positions, vocabulary)}")
+    for sequence in range(1, sequences + 1):
+        is_own = examples.sequence_ids[row] == sequence
+        if config.pack:
+            label = f", {labels[sequence - 1]}" if labels else ""
+            lines.append(f"  sequence {sequence}: {is_own.sum()} tokens{label}")
+        for segment, name in ((0, "a"), (1, "b")):
+            positions = np.flatnonzero(is_own & (examples.segment_ids[row] == segment)).tolist()
+            if positions:
+                lines.append(f"  {name}: {_join_pieces(examples, row, positions, vocabulary)}")
     return "\n".join(lines)
 
 
@@ -145,12 +156,19 @@ def table(report: RecordsReport) -> str:
         rows.append([title, *cells])
 
     add("shards", "", lambda s: f"{s.shards:,}")
-    add("examples", "", lambda s: f"{s.examples:,}")
+    if config.pack:
+        add("rows", "", lambda s: f"{s.examples:,}")
+        add("sequences", "", lambda s: f"{s.sequences:,}")
+        add("sequences per row", "", lambda s: f"{s.sequences / s.examples:.2f}")
+    else:
+        add("examples", "", lambda s: f"{s.examples:,}")
     add("documents", "", lambda s: "unknown" if s.documents is None else f"{s.documents:,}")
     add("megabytes", "", lambda s: f"{s.megabytes:,.1f}")
     add("mean length", "mean_length", lambda s: f"{s.mean_length:.1f}")
     add("median length", "median_length", lambda s: _number(s.median_length))
     add("at full length", "full_length", lambda s: f"{s.full_length:.1%}")
+    if config.pack:
+        add("padding before packing", "", lambda s: f"{s.padding_unpacked:.1%}")
     add("padding", "padding", lambda s: f"{s.padding:.1%}")
     add("predictions per example", "predictions", lambda s: f"{s.predictions:.1f}")
     add("tokens to be predicted", "masked_tokens", lambda s: f"{s.masked_tokens:.1%}")
