@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras_bert_tpu.config import EncoderConfig
+from keras_bert_tpu.layers.normalization import LayerNormalization
 
 
 class Configured:
@@ -40,6 +41,4 @@ def truncated_normal(config: EncoderConfig) -> keras.initializers.Initializer:
 
 def layer_norm(config: EncoderConfig, dtype: Any, name: str) -> keras.layers.Layer:
     """Returns layer normalization over the last axis; its statistics are float32."""
-    return keras.layers.LayerNormalization(
-        epsilon=config.layer_norm_epsilon, dtype=dtype, name=name
-    )
+    return LayerNormalization(epsilon=config.layer_norm_epsilon, dtype=dtype, name=name)

@@ -70,7 +70,9 @@ def losses_and_hits(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf
     # Not by tf.argmax, which takes a TPU as long as the product that the scores come from.
     classes = tf.range(tf.shape(logits)[-1])
     is_before = (classes < labels[..., None]) & (logits >= top[..., None])
-    return _cross_entropy(logits, labels), (score >= top) & ~tf.reduce_any(is_before, axis=-1)
+    # Counted as floats, so that XLA does it within the pass that adds up the exponentials.
+    before = tf.reduce_sum(tf.cast(is_before, tf.float32), axis=-1)
+    return _cross_entropy(logits, labels), (score >= top) & (before == 0.0)
 
 
 def _cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
