@@ -56,7 +56,9 @@ class BertQuestionAnswerer(TaskModel):
             length. [CLS], at 0, stands for "no answer".
         """
         outputs = self.encoder(inputs, training=training, seed=seed)
-        return ops.transpose(self.score(outputs["sequence_output"], training, seed), (0, 2, 1))
+        # Without dropout before the head, unlike other tasks: as in Google's run_squad.py.
+        scores = self.head(ops.cast(outputs["sequence_output"], "float32"))
+        return ops.transpose(scores, (0, 2, 1))
 
     def _text_batches(
         self, x: Any, y: Any, sample_weight: Any, batch_size: int, shuffle: bool
