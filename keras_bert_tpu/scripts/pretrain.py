@@ -67,6 +67,7 @@ def define_flags(values: flags.FlagValues) -> None:
 def main() -> None:
     """Runs the program."""
     from keras_bert_tpu.config import PretrainingConfig
+    from keras_bert_tpu.tpu.buckets import region_warning
     from keras_bert_tpu.tpu.connect import check_data_path, connect
     from keras_bert_tpu.training.loop import pretrain
     from keras_bert_tpu.training.profiling import parse_profile_steps
@@ -78,6 +79,9 @@ def main() -> None:
     check_data_path(values.data, values.tpu)
     connection = connect(values.tpu, values.zone, values.project)
     print(f"Running on {connection.description}.")
+    for path in (values.data, values.output):
+        if told := region_warning(path, values.tpu, values.zone):
+            print(f"{PROGRAM}: {told}", file=sys.stderr)
     try:
         pretrain(
             config,

@@ -6,10 +6,11 @@ two. Cloud TPU pages are at docs.cloud.google.com/tpu/docs, read in November 202
 
 import os
 import re
-import urllib.request
 from typing import NamedTuple
 
 import tensorflow as tf
+
+from keras_bert_tpu.tpu.metadata import machine_metadata
 
 _GIB = 2**30
 
@@ -206,14 +207,4 @@ def _accelerator_type() -> str | None:
     told = os.environ.get("TPU_ACCELERATOR_TYPE")
     if told:
         return told
-    # A TPU VM has it in its metadata; the variable that names another server is TensorFlow's.
-    server = os.environ.get("GCE_METADATA_IP", "metadata.google.internal")
-    request = urllib.request.Request(
-        f"http://{server}/computeMetadata/v1/instance/attributes/accelerator-type",
-        headers={"Metadata-Flavor": "Google"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=2) as response:
-            return response.read().decode()
-    except OSError:  # Also what urllib raises: no such server, no such attribute.
-        return None
+    return machine_metadata("attributes/accelerator-type")

@@ -1,11 +1,14 @@
 """Shapes, names and serialization of the models of tasks."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 
 from keras_bert_tpu.checkpoints.storage import weights_by_name
 from keras_bert_tpu.config import EncoderConfig
+from keras_bert_tpu.layers.dropout import Dropout
 from keras_bert_tpu.models.multiple_choice import BertMultipleChoice
 from keras_bert_tpu.models.question_answerer import BertQuestionAnswerer
 from keras_bert_tpu.models.text_classifier import BertTextClassifier
@@ -68,3 +71,18 @@ def test_dropout_before_the_head_has_a_site_of_its_own():
         sites += [d.site for d in (layer.attention.dropout, layer.attention_dropout)]
         sites.append(layer.output_dropout.site)
     assert len(set(sites)) == len(sites) == 3 * CONFIG.num_layers + 2
+
+
+def test_pieces_have_dropout_before_the_head_and_spans_have_none():
+    # Google's run_squad.py has none there, its classifiers do.
+    config = dataclasses.replace(CONFIG, attention_dropout=0.0)
+    for model, is_dropped in [
+        (BertTokenClassifier(config, 2, dtype="float32"), True),
+        (BertQuestionAnswerer(config, dtype="float32"), False),
+    ]:
+        for layer in model.encoder._flatten_layers():
+            if isinstance(layer, Dropout):
+                layer.rate = 0.0
+        inputs, seed = rows(4), np.array([1, 4096], "int32")
+        change = np.abs(model(inputs, training=True, seed=seed) - model(inputs)).max()
+        assert (change > 1e-3) == is_dropped
