@@ -22,11 +22,12 @@ USAGE = """Plans a pre-training run on a TPU, on any machine with Linux and with
 
 The train step of kbt-pretrain is compiled by the compiler of the TPU itself, which libtpu brings
 (pip install 'keras_bert_tpu[plan]'), for one device: a core on v2, v3, v4 and tpu7x, a chip on v5e,
-v5p and v6e. Shown are, for each phase and batch size of a device, the memory and whether it fits,
-the compiler's estimate of the time of a step, the share of the device's peak that makes (model
-FLOPs utilization), and from that sequences and tokens a second of the slice and the hours that a
-phase takes. Nothing has run: times are estimates. The gradients' way between chips is estimated
-from the published bandwidth of their links.
+v5p and v6e (TensorFlow itself makes one device of a v4 chip, see gcs_configs/README.md). Shown are,
+for each phase and batch size of a device, the memory and whether it fits, the compiler's estimate
+of the time of a step, the share of the device's peak that makes (model FLOPs utilization), and from
+that sequences and tokens a second of the slice and the hours that a phase takes. Nothing has run:
+times are estimates. The gradients' way between chips is estimated from the published bandwidth of
+their links.
 
 A compilation takes one to five minutes on two cores; it is kept in ~/.cache/keras_bert_tpu/plans,
 so that the same step is compiled once for all slices of a generation."""

@@ -8,8 +8,10 @@ _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _NAME = re.compile(r'op_name="([^"]*)"')
 _KIND = re.compile(r"(?:ROOT )?%?([a-zA-Z_\-]+)")
-_WHILE = re.compile(r" while\(.*body=%?([\w.\-]+)")
+_WHILE = re.compile(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_CONSTANT = re.compile(r"%([\w.\-]+) = s32\[\]\S* constant\((\d+)\)")
+_LESS = re.compile(r"^ROOT .* compare\(%?[\w.\-]+, %?([\w.\-]+)\), direction=LT")
 _CALLED = re.compile(r" call\(.*to_apply=%?([\w.\-]+)")
 # What Keras adds to a name that was there before.
 _REPEAT = re.compile(r"_\d+(?=/|$)")
@@ -39,6 +41,9 @@ def operations(hlo: str) -> list[Operation]:
 
     Args:
         hlo: str. The program as text.
+
+    Raises:
+        ValueError: If it does not say how often a loop runs that has such operations.
     """
     computations: dict[str, list[str]] = {}
     entry = ""
@@ -59,8 +64,15 @@ def _of_computation(
 ) -> Iterator[Operation]:
     for line in computations.get(name, ()):
         if match := _WHILE.search(line):
-            trips = _TRIPS.search(line)
-            yield from _of_computation(computations, match[1], runs * int(trips[1] if trips else 1))
+            condition, body = match[1], match[2]
+            if known := _TRIPS.search(line):
+                trips = int(known[1])
+            else:
+                trips = _counted_to(computations.get(condition, ()))
+            inner = list(_of_computation(computations, body, runs * (trips or 1)))
+            if inner and trips is None:
+                raise ValueError(f"The program does not say how often its loop {body} runs.")
+            yield from inner
         elif match := _CALLED.search(line):
             yield from _of_computation(computations, match[1], runs)
         elif match := _CYCLES.search(line):
@@ -72,6 +84,17 @@ def _of_computation(
                 int(match[1]) * runs,
                 runs,
             )
+
+
+def _counted_to(condition: Iterable[str]) -> int | None:
+    """The turns of a loop that counts up from 0 while it is less than a constant."""
+    constants: dict[str, int] = {}
+    for line in condition:
+        if match := _CONSTANT.search(line):
+            constants[match[1]] = int(match[2])
+        elif match := _LESS.search(line):
+            return constants.get(match[1])
+    return None
 
 
 def by_layer(found: Iterable[Operation]) -> list[Operation]:

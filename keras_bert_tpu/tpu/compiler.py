@@ -20,7 +20,7 @@ from keras_bert_tpu.tpu import compile_program
 from keras_bert_tpu.tpu.compiled_program import Operation, operations
 
 # Raised whenever what is kept, or what is made of a program before it is compiled, changes.
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 _TOPOLOGIES = {"v4": "1x1x1", "v5p": "1x1x1", "tpu7x": "1x1x1"}
 _USED = re.compile(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm")
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -100,6 +100,10 @@ def _compile(program: str, generation: str) -> CompiledStep:
         if "error" in told:
             return _out_of_memory(told["error"])
         hlo = Path(f"{result}.hlo").read_text()
+    try:
+        found = tuple(operations(hlo))
+    except ValueError as error:
+        raise CompileError(str(error)) from error
     return CompiledStep(
         hbm_bytes=told["argument_bytes"]
         + told["output_bytes"]
@@ -109,7 +113,7 @@ def _compile(program: str, generation: str) -> CompiledStep:
         hbm_limit=0,
         fits=True,
         flops=told["flops"],
-        operations=tuple(operations(hlo)),
+        operations=found,
         compile_seconds=told["compile_seconds"],
     )
 

@@ -40,7 +40,8 @@ class PhasePlan:
         hbm_bytes_of_device: int. Memory that a device has.
         fits: bool. What the compiler says, which keeps a little of the memory for itself.
         model_flops: float. Of a device's step, see `training.flops`.
-        compiled_flops: float or None. As the compiler counts what it compiled.
+        compiled_flops: float or None. As the compiler counts what it compiled; slices of an
+            accumulated batch count once.
         estimated_all_reduce_ms: float or None. Of the gradients; None where the bandwidth between
             chips is not known.
         estimated_step_ms: float or None. The compiler's cycles at the device's clock, and the

@@ -1,3 +1,5 @@
+import pytest
+
 from keras_bert_tpu.tpu.compiled_program import Operation, by_layer, operations
 
 HLO = """\
@@ -34,6 +36,19 @@ def test_operations_of_a_loop_count_as_often_as_it_runs():
         Operation("fusion", "step/encoder/layer_11/query/MatMul", 100, 1),
         Operation("convert", "", 7, 1),
     ]
+
+
+def test_loop_that_counts_to_a_constant_says_so_in_its_condition():
+    annotation = ', \\\nbackend_config={"known_trip_count":{"n":"4"}}'.replace("\\\n", "")
+    counted = HLO.replace(annotation, "").replace(
+        "  ROOT %less = pred[] compare(%i, %n), direction=LT",
+        "  %n = s32[]{:T(128)} constant(4)\n  %i = s32[]{:T(128)} get-tuple-element(%s), index=0\n"
+        "  ROOT %less = pred[]{:T(512)} compare(%i, %n), direction=LT",
+    )
+    assert "known_trip_count" not in counted and counted.count("constant(4)") == 1
+    assert operations(counted) == operations(HLO)
+    with pytest.raises(ValueError, match="how often its loop body.2 runs"):
+        operations(counted.replace("direction=LT", "direction=NE"))
 
 
 def test_layers_are_added_up_and_the_costliest_comes_first():
