@@ -241,6 +241,11 @@ def _not_records(path: str) -> str:
 
 def _layout_of(record: bytes, path: str) -> Layout:
     features = _features(record, 0, path)
+    if disk_name("cls_positions") in features:
+        raise InputError(
+            f"The records of {path} hold several examples each (kbt-prepare --pack): take the "
+            f"folder that they were written to, whose manifest says how, as it is."
+        )
     feature_names = "v2" if disk_name("token_ids", "v2") in features else "v1"
     length = features.get(disk_name("token_ids", feature_names), 0)
     predictions = features.get(disk_name("mask_positions", feature_names), 0)

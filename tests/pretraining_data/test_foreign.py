@@ -245,6 +245,11 @@ class TestInputErrors:
         write(tmp_path / "a.tfrecord", [tf.train.Example()])
         with pytest.raises(InputError, match="0 values of input_ids .*features are none"):
             index(tmp_path, vocab)
+        packed = to_example(instances[0])
+        packed.features.feature["cls_positions"].int64_list.value.extend([0, 4])
+        write(tmp_path / "a.tfrecord", [packed])
+        with pytest.raises(InputError, match="hold several examples each .*take the folder"):
+            index(tmp_path, vocab)
         write(tmp_path / "a.tfrecord", [])
         with pytest.raises(InputError, match="no record in the 1 files"):
             index(tmp_path, vocab)
