@@ -25,6 +25,7 @@ PAIRS_KEY = 1
 ORDER_KEY = 2
 MASKS_KEY = 3
 PASSES_KEY = 4
+PACKS_KEY = 5
 
 
 def keyed_generator(seed: int, *key: int) -> np.random.Generator:

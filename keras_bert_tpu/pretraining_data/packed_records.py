@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_bert_tpu.config import DataConfig
+from keras_bert_tpu.pretraining_data import documents
 from keras_bert_tpu.pretraining_data.masking import num_predictions
 from keras_bert_tpu.pretraining_data.packing import assign_packs, plan_packs
 from keras_bert_tpu.pretraining_data.records import (
@@ -26,7 +27,8 @@ _BATCH_ROWS = 1024
 def pack_shard(content: ShardContent, config: DataConfig) -> ShardContent:
     """Packs the examples of a shard, if the configuration says so.
 
-    The rows stand in the order of their first examples, so they are in random order as those are.
+    The rows are in random order, so that the first ones are a random sample: in the order of their
+    first examples, those of many examples would come first.
 
     Args:
         content: ShardContent. Plain records.
@@ -53,6 +55,8 @@ def pack_shard(content: ShardContent, config: DataConfig) -> ShardContent:
         config.max_predictions if costs else None,
     )
     rows = sorted(sorted(row) for row in assign_packs(lengths, kinds))
+    order = documents.keyed_generator(config.seed, documents.PACKS_KEY, len(rows))
+    rows = [rows[place] for place in order.permutation(len(rows)).tolist()]
     records: list[bytes] = []
     for start in range(0, len(rows), _BATCH_ROWS):
         some = rows[start : start + _BATCH_ROWS]

@@ -70,7 +70,7 @@ def batch_parser(
             for name in ("token_ids", "mask_positions", "mask_ids", "mask_weights"):
                 batch[name] = getattr(masks, name)
         if not has_next_sentence:
-            like = batch["token_ids"][:, : config.sequences_per_row]
+            like = batch["cls_positions"] if config.pack else batch["token_ids"][:, :1]
             batch["next_sentence_label"] = tf.zeros_like(like)
             batch["next_sentence_weights"] = tf.zeros_like(like, tf.float32)
         return batch

@@ -328,7 +328,6 @@ def _load(
     for name, wanted, written in (
         ("sequence_length", sequence_length, config.sequence_length),
         ("max_predictions", max_predictions, config.max_predictions),
-        ("max_sequences", max_sequences, config.sequences_per_row),
     ):
         if written != wanted:
             raise InputError(
@@ -336,6 +335,14 @@ def _load(
                 f"{name}={wanted} is asked for: set {name} to {written}, or prepare the records "
                 f"again with {wanted}."
             )
+    if config.sequences_per_row != max_sequences:
+        are = f"packed, at most {config.max_sequences} in a row" if config.pack else "not packed"
+        again = f"with --pack and max_sequences={max_sequences}"
+        raise InputError(
+            f"The records in {manifest.directory} are {are}, and max_sequences={max_sequences} is "
+            f"asked for: set max_sequences={config.sequences_per_row} for their phase, or prepare "
+            f"them again {again if max_sequences > 1 else 'without --pack'}."
+        )
     return manifest
 
 

@@ -79,9 +79,9 @@ def main() -> None:
     check_data_path(values.data, values.tpu)
     connection = connect(values.tpu, values.zone, values.project)
     print(f"Running on {connection.description}.")
-    for path in (values.data, values.output):
-        if told := region_warning(path, values.tpu, values.zone):
-            print(f"{PROGRAM}: {told}", file=sys.stderr)
+    told = {region_warning(path, values.tpu, values.zone) for path in (values.data, values.output)}
+    for sentence in told - {None}:
+        print(f"{PROGRAM}: {sentence}", file=sys.stderr)
     try:
         pretrain(
             config,

@@ -5,6 +5,7 @@ what this machine is told by its metadata. Where that cannot be known, for examp
 account may not see the bucket's settings, nothing is said.
 """
 
+import http.client
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import urllib.request
 
 from keras_bert_tpu.tpu.metadata import machine_metadata
 
+_STORAGE = "https://storage.googleapis.com"
 # Regions within a multi-region (docs.cloud.google.com/storage/docs/locations).
 _MULTI_REGIONS = {"us": "us-", "eu": "europe-", "asia": "asia-"}
 
@@ -38,9 +40,9 @@ def region_warning(path: str, tpu: str | None, zone: str | None = None) -> str |
     if not places or any(region == place or _is_within(region, place) for place in places):
         return None
     return (
-        f"Bucket gs://{match[1]} is in {' and '.join(places)}, the TPU in {region}: reading across "
-        f"regions is slow and is charged for; copy what is needed into a bucket in {region}, for "
-        f"example with gcloud storage cp -r {path} gs://BUCKET/."
+        f"Bucket gs://{match[1]} is in {' and '.join(places)}, the TPU in {region}: reading and "
+        f"writing across regions is slow and is charged for; take a bucket in {region}, and copy "
+        f"records there with gcloud storage cp -r."
     )
 
 
@@ -50,25 +52,27 @@ def bucket_regions(bucket: str) -> tuple[str, ...]:
     Args:
         bucket: str. Name, without gs://.
     """
-    host = os.environ.get("STORAGE_EMULATOR_HOST", "https://storage.googleapis.com").rstrip("/")
+    host = os.environ.get("STORAGE_EMULATOR_HOST", _STORAGE).rstrip("/")
     if "://" not in host:
         host = f"http://{host}"
     name = urllib.parse.quote(bucket, safe="")
     fields = "location,locationType,customPlacementConfig"
     request = urllib.request.Request(f"{host}/storage/v1/b/{name}?fields={fields}")
-    token = machine_metadata("service-accounts/default/token")
+    # Not to whatever else the variable names.
+    token = machine_metadata("service-accounts/default/token") if host == _STORAGE else None
     try:
         if token:
             request.add_header("Authorization", f"Bearer {json.loads(token)['access_token']}")
         with urllib.request.urlopen(request, timeout=5) as response:
             found = json.load(response)
-    except (OSError, ValueError, KeyError):
+        regions = found.get("customPlacementConfig", {}).get("dataLocations", [])
+        # The predefined pairs of regions, such as NAM4, do not tell which ones they are.
+        if not regions and found.get("locationType") != "dual-region":
+            regions = [found.get("location", "")]
+        return tuple(region.lower() for region in regions if region)
+    # Whatever a proxy may answer: this is advice, and must not end a run.
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError):
         return ()
-    regions = found.get("customPlacementConfig", {}).get("dataLocations", [])
-    # The predefined pairs of regions, such as NAM4, do not tell which ones they are.
-    if not regions and found.get("locationType") != "dual-region":
-        regions = [found.get("location", "")]
-    return tuple(region.lower() for region in regions if region)
 
 
 def _is_within(region: str, place: str) -> bool:

@@ -1,5 +1,6 @@
 """What a machine of Google Cloud is told about itself, by its metadata server."""
 
+import http.client
 import os
 import urllib.request
 
@@ -22,5 +23,6 @@ def machine_metadata(name: str) -> str | None:
     try:
         with urllib.request.urlopen(request, timeout=2) as response:
             return response.read().decode()
-    except OSError:  # Also what urllib raises: no such server, no such entry.
+    # An OSError is also what urllib raises: no such server, no such entry.
+    except (OSError, http.client.HTTPException, ValueError):
         return None

@@ -14,9 +14,14 @@ from keras_bert_tpu.pretraining_data.inspection.report import inspect_records
 from keras_bert_tpu.pretraining_data.inspection.text import show_examples, table
 from keras_bert_tpu.pretraining_data.manifest import Manifest
 from keras_bert_tpu.pretraining_data.masking import MaskRules, draw_masks, num_predictions
-from keras_bert_tpu.pretraining_data.packed_records import join_rows
+from keras_bert_tpu.pretraining_data.packed_records import join_rows, pack_shard
 from keras_bert_tpu.pretraining_data.pipeline import training_dataset, validation_dataset
 from keras_bert_tpu.pretraining_data.prepare import prepare
+from keras_bert_tpu.pretraining_data.records import (
+    ShardContent,
+    parse_examples,
+    serialize_examples,
+)
 from keras_bert_tpu.pretraining_data.summary import summary
 from keras_bert_tpu.training.evaluation import evaluate_pretraining
 
@@ -112,6 +117,27 @@ def test_each_example_is_in_one_row_as_it_was(folders, split):
         assert not row["next_sentence_weights"][sequences:].any()
 
 
+def test_the_first_rows_are_like_the_last_ones():
+    rng = np.random.default_rng(0)
+    lengths = np.where(rng.random(3000) < 0.25, LENGTH, rng.integers(4, LENGTH, 3000))
+    config = DataConfig(**SHAPE, masks="dynamic", objective="mlm", pack=True)
+    tokens = (np.arange(LENGTH) < lengths[:, None]).astype(np.int64)
+    arrays = {"token_ids": tokens, "segment_ids": tokens * 0, "padding_mask": tokens}
+    packed = pack_shard(ShardContent(serialize_examples(arrays), 1, lengths), config)
+    rows = parse_examples(
+        tf.constant(packed.records),
+        **SHAPE,
+        has_masks=False,
+        has_next_sentence=False,
+        sequences_per_row=8,
+    )
+    sequences = rows["next_sentence_weights"].numpy().sum(axis=1)
+    assert sequences.sum() == 3000
+    half = len(sequences) // 2
+    error = sequences.std() / np.sqrt(half) * np.sqrt(2)
+    assert abs(sequences[:half].mean() - sequences[half:].mean()) < 4 * error < 0.3
+
+
 def test_the_manifest_and_the_summary_tell_the_padding_before_and_after(folders):
     plain, packed = manifests(folders)
     assert packed.train_counts == plain.train_counts
@@ -202,9 +228,11 @@ def test_batches_of_like_length_are_cut_in_all_tensors(folders):
 
 def test_records_and_phase_must_agree(folders):
     plain, packed = manifests(folders)
-    with pytest.raises(InputError, match="max_sequences=4, and max_sequences=1 is asked for"):
+    with pytest.raises(
+        InputError, match="are packed, at most 4 .* set max_sequences=4 .* without --pack"
+    ):
         training_dataset(packed, 4, **SHAPE, seed=1)
-    with pytest.raises(InputError, match="max_sequences=1, and max_sequences=4 is asked for"):
+    with pytest.raises(InputError, match="are not packed, .* set max_sequences=1 .* with --pack"):
         validation_dataset(plain, 4, **SHAPE, max_sequences=4)
 
 

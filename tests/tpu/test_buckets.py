@@ -18,6 +18,8 @@ BUCKETS = {
         "locationType": "dual-region",
         "customPlacementConfig": {"dataLocations": ["US-EAST1", "US-WEST1"]},
     },
+    "broken": [],
+    "null": {"customPlacementConfig": None},
     "predefined": {"location": "NAM4", "locationType": "dual-region"},
 }
 METADATA = {
@@ -41,7 +43,7 @@ def requests(monkeypatch):
             elif path.startswith("/storage/v1/b/"):
                 asked.append((path, self.headers["Authorization"]))
                 found = BUCKETS.get(path.removeprefix("/storage/v1/b/"))
-                status, body = (200, json.dumps(found)) if found else (403, "{}")
+                status, body = (403, "{}") if found is None else (200, json.dumps(found))
             self.send_response(status)
             self.end_headers()
             self.wfile.write(body.encode())
@@ -60,8 +62,9 @@ def requests(monkeypatch):
 def test_a_bucket_in_another_region_is_told_with_what_to_do(requests):
     told = region_warning("gs://there/records", "local")
     assert "gs://there is in europe-west4, the TPU in us-central1" in told
-    assert "gcloud storage cp -r gs://there/records" in told
-    assert requests == [("/storage/v1/b/there", "Bearer secret")]
+    assert "take a bucket in us-central1" in told
+    # The account's token is for Google's own address alone.
+    assert requests == [("/storage/v1/b/there", None)]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +81,8 @@ def test_the_zone_of_a_named_tpu_counts(requests):
 
 
 def test_what_cannot_be_known_is_not_told(requests, monkeypatch):
-    assert region_warning("gs://forbidden/x", "local") is None
+    for bucket in ("forbidden", "broken", "null"):
+        assert region_warning(f"gs://{bucket}/x", "local") is None
     assert region_warning("gs://there/x", None) is None
     assert region_warning("/data/x", "local") is None
     monkeypatch.setenv("GCE_METADATA_IP", "localhost:1")
