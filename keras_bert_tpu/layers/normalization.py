@@ -14,7 +14,9 @@ class LayerNormalization(keras.layers.LayerNormalization):
 
     Mean and variance come from one pass over the input, which XLA makes part of the operation that
     produces it, the variance as the mean square less the squared mean; Keras' own needs a second
-    pass for that. For the gradient it keeps its input and the two statistics.
+    pass for that. It loses digits where the mean of a row is many times its deviation: results are
+    off by 5e-5 at 10 times, 6e-3 at 100 times; BERT's rows have means near 0. For the gradient it
+    keeps its input and the two statistics.
 
     Args:
         epsilon: float. Added to the variance.
