@@ -37,7 +37,10 @@ class BertQuestionAnswerer(TaskModel):
         name: str = "question_answerer",
         **kwargs: Any,
     ):
-        super().__init__(config, 2, "span_classifier", dtype=dtype, name=name, **kwargs)
+        # No dropout before the head, unlike other tasks: as in Google's run_squad.py.
+        super().__init__(
+            config, 2, "span_classifier", dtype=dtype, name=name, dropout=0.0, **kwargs
+        )
         # It has no part in the scores; what is learned of it already goes with the model.
         self.encoder.pooler.trainable = False
 
@@ -56,9 +59,7 @@ class BertQuestionAnswerer(TaskModel):
             length. [CLS], at 0, stands for "no answer".
         """
         outputs = self.encoder(inputs, training=training, seed=seed)
-        # Without dropout before the head, unlike other tasks: as in Google's run_squad.py.
-        scores = self.head(ops.cast(outputs["sequence_output"], "float32"))
-        return ops.transpose(scores, (0, 2, 1))
+        return ops.transpose(self.score(outputs["sequence_output"], training, seed), (0, 2, 1))
 
     def _text_batches(
         self, x: Any, y: Any, sample_weight: Any, batch_size: int, shuffle: bool

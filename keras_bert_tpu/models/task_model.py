@@ -24,6 +24,8 @@ class TaskModel(Configured, RawTextModel):
         head: str. Name of the dense layer.
         dtype: Keras dtype policy, for example "mixed_bfloat16". Defaults to Keras' own.
         name: str.
+        dropout: float or None. Rate before the dense layer; None takes the config's for hidden
+            vectors.
         **kwargs: Those of `keras.Model`.
     """
 
@@ -37,13 +39,16 @@ class TaskModel(Configured, RawTextModel):
         head: str,
         dtype: Any = None,
         name: str | None = None,
+        dropout: float | None = None,
         **kwargs: Any,
     ):
         super().__init__(config, dtype=dtype, name=name, **kwargs)
         self.encoder = BertEncoder(config, dtype=self.dtype_policy)
         # The site behind those of the encoder, of which the last is 3 L.
         self.dropout = Dropout(
-            config.hidden_dropout, site=3 * config.num_layers + 1, dtype=self.dtype_policy
+            config.hidden_dropout if dropout is None else dropout,
+            site=3 * config.num_layers + 1,
+            dtype=self.dtype_policy,
         )
         self.head = keras.layers.Dense(
             num_outputs,

@@ -171,12 +171,20 @@ class Manifest:
     @property
     def num_examples(self) -> int:
         """Training examples in all shards; rows, where they are packed."""
-        return sum(shard.num_examples for shard in self.train)
+        return self.num_rows("train")
 
     @property
     def num_validation_examples(self) -> int:
         """Held-out examples in all shards; rows, where they are packed."""
-        return sum(shard.num_examples for shard in self.validation)
+        return self.num_rows("validation")
+
+    def num_rows(self, split: str) -> int:
+        """Records in all shards of a split.
+
+        Args:
+            split: str. "train" or "validation".
+        """
+        return sum(shard.num_examples for shard in getattr(self, split))
 
     def padding_share(self, split: str) -> float:
         """Share of the positions that are padding, as the rows of a split are.
@@ -184,7 +192,7 @@ class Manifest:
         Args:
             split: str. "train" or "validation".
         """
-        rows = sum(shard.num_examples for shard in getattr(self, split))
+        rows = self.num_rows(split)
         real_tokens = getattr(self, f"{split}_counts").real_tokens
         return 1.0 - real_tokens / (rows * self.config.sequence_length) if rows else 0.0
 
@@ -253,7 +261,7 @@ class Manifest:
     def _split_to_dict(self, split: str) -> dict[str, Any]:
         shards: tuple[Shard, ...] = getattr(self, split)
         counts: Counts = getattr(self, f"{split}_counts")
-        rows = sum(shard.num_examples for shard in shards)
+        rows = self.num_rows(split)
         packed = {}
         if self.config.pack:
             packed = {

@@ -14,6 +14,7 @@ from keras_bert_tpu.config import DataConfig
 from keras_bert_tpu.pretraining_data import documents
 from keras_bert_tpu.pretraining_data.masking import num_predictions
 from keras_bert_tpu.pretraining_data.packing import assign_packs, plan_packs
+from keras_bert_tpu.pretraining_data.parsing import stored_features
 from keras_bert_tpu.pretraining_data.records import (
     ShardContent,
     parse_examples,
@@ -65,9 +66,7 @@ def pack_shard(content: ShardContent, config: DataConfig) -> ShardContent:
             tf.constant([content.records[place] for place in chosen]),
             config.sequence_length,
             config.max_predictions,
-            has_masks=config.masks == "static",
-            has_next_sentence=config.objective != "mlm",
-            has_words=config.masks == "dynamic" and config.segmented_words,
+            **stored_features(config),
         )
         arrays = {name: values.numpy() for name, values in parsed.items()}
         records += serialize_examples(join_rows(arrays, [len(row) for row in some], config))
@@ -111,8 +110,7 @@ def join_rows(
     }
     if "mask_weights" in examples:
         predictions = np.count_nonzero(examples["mask_weights"], axis=1)
-        moved = {**examples, "mask_positions": examples["mask_positions"] + before[:, None]}
-        examples = moved
+        examples = {**examples, "mask_positions": examples["mask_positions"] + before[:, None]}
         for name in ("mask_positions", "mask_ids", "mask_weights"):
             rows[name] = joined(name, predictions, config.max_predictions)
     by_place = {"cls_positions": before}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from keras_bert_tpu.config import DataConfig
 from keras_bert_tpu.pretraining_data.keyed_random import fold_in
 from keras_bert_tpu.pretraining_data.manifest import Manifest
 from keras_bert_tpu.pretraining_data.masking import MaskRules, draw_masks
@@ -28,6 +29,16 @@ def mask_keys(split: str, seed: int, epoch: int | tf.Tensor, numbers: tf.Tensor)
     return fold_in(seed, _MASK_STREAMS[split], epoch, numbers)
 
 
+def stored_features(config: DataConfig) -> dict[str, bool]:
+    """Returns what records of these settings have, as arguments of `parse_examples`."""
+    is_dynamic = config.masks == "dynamic"
+    return {
+        "has_masks": not is_dynamic,
+        "has_next_sentence": config.objective != "mlm",
+        "has_words": is_dynamic and config.segmented_words,
+    }
+
+
 def batch_parser(
     manifest: Manifest,
 ) -> Callable[[tf.Tensor, tf.Tensor | None], dict[str, tf.Tensor]]:
@@ -43,7 +54,7 @@ def batch_parser(
         InputError: If masks are to be drawn and the vocabulary in the folder is another one.
     """
     config = manifest.config
-    is_dynamic, has_next_sentence = config.masks == "dynamic", config.objective != "mlm"
+    is_dynamic = config.masks == "dynamic"
     rules = MaskRules.from_config(config, manifest.load_vocabulary()) if is_dynamic else None
 
     def parse(serialized: tf.Tensor, keys: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
@@ -52,9 +63,7 @@ def batch_parser(
             config.sequence_length,
             config.max_predictions,
             feature_names=manifest.feature_names,
-            has_masks=not is_dynamic,
-            has_next_sentence=has_next_sentence,
-            has_words=is_dynamic and config.segmented_words,
+            **stored_features(config),
             sequences_per_row=config.sequences_per_row,
         )
         if is_dynamic:
@@ -69,7 +78,7 @@ def batch_parser(
             )
             for name in ("token_ids", "mask_positions", "mask_ids", "mask_weights"):
                 batch[name] = getattr(masks, name)
-        if not has_next_sentence:
+        if config.objective == "mlm":
             like = batch["cls_positions"] if config.pack else batch["token_ids"][:, :1]
             batch["next_sentence_label"] = tf.zeros_like(like)
             batch["next_sentence_weights"] = tf.zeros_like(like, tf.float32)

@@ -89,8 +89,8 @@ def training_dataset(
         `next_sentence_label` [batch, 1]; for the objective "mlm" also float32
         `next_sentence_weights` [batch, 1], zeros. Packed records have the four tensors besides that
         `parse_examples` describes, and [batch, max_sequences] in place of [batch, 1]. With length
-        buckets the length of the dataset's
-        specification is None; each element has that of its bucket.
+        buckets the length of the dataset's specification is None; each element has that of its
+        bucket.
 
     Raises:
         InputError: If the records have another shape or there are none, a number does not fit, or
@@ -198,8 +198,7 @@ def validation_dataset(
 
     Returns:
         Dataset of dicts as in `training_dataset`, and float32 `next_sentence_weights` [batch, 1]
-        also where that has none.
-        It has `validation_steps` batches for each replica.
+        also where that has none. It has `validation_steps` batches for each replica.
 
     Raises:
         InputError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError: As `training_dataset`.

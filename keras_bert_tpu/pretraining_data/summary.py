@@ -31,7 +31,7 @@ def summary(manifest: Manifest, seconds: float) -> str:
     add(f"examples (dupe_factor {config.dupe_factor})", lambda c: f"{c.examples:,}")
     add(f"mean length (of {config.sequence_length})", lambda c: f"{c.mean_length:.1f}")
     if config.pack:
-        row_counts = [sum(shard.num_examples for shard in shards) for _, shards in splits]
+        row_counts = [manifest.num_rows(name) for name in names]
         per_row = [
             counts.examples / max(1, number)
             for (counts, _), number in zip(splits, row_counts, strict=True)

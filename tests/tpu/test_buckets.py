@@ -2,10 +2,12 @@
 
 import http.server
 import json
+import os
 import threading
 
 import pytest
 
+from keras_bert_tpu.tpu import buckets
 from keras_bert_tpu.tpu.buckets import bucket_regions, region_warning
 
 BUCKETS = {
@@ -65,6 +67,12 @@ def test_a_bucket_in_another_region_is_told_with_what_to_do(requests):
     assert "take a bucket in us-central1" in told
     # The account's token is for Google's own address alone.
     assert requests == [("/storage/v1/b/there", None)]
+
+
+def test_googles_own_address_is_given_the_token(requests, monkeypatch):
+    monkeypatch.setattr(buckets, "_STORAGE", os.environ["STORAGE_EMULATOR_HOST"])
+    assert bucket_regions("there") == ("europe-west4",)
+    assert requests == [("/storage/v1/b/there", "Bearer secret")]
 
 
 @pytest.mark.parametrize(
