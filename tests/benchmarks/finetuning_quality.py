@@ -3,12 +3,13 @@
     python tests/benchmarks/finetuning_quality.py --checkpoint=MINILM --data=DATA \
         --peer_python=torch-env/bin/python --output=results.json
 
-Both begin from the same weights and are trained on the same rows in the same batches (of like
-length, cut to a multiple of 8) with the same rates, optimizer settings, dropout rates and seeds,
-float32; heads and dropout are each one's own random draw. After each epoch both are judged on the
-development set by this package's scores (which tests hold equal to the official ones), and the
-epoch that is best by the task's main metric counts. All but those named below are the paper's
-settings: 3 epochs of batches of 32, a peak of 5e-5 after a tenth of the steps, a line to 0.
+Both begin from the same weights, those of the new head, too, and are trained on the same rows in
+the same batches (of like length, cut to a multiple of 8) with the same rates, optimizer settings,
+dropout rates and seeds, float32; dropout is each one's own random draw. After each epoch both are
+judged on the development set by this package's scores (which tests hold equal to the official
+ones), and the epoch that is best by the task's main metric counts. All but those named below are
+the paper's settings: 3 epochs of batches of 32, a peak of 5e-5 after a tenth of the steps, a line
+to 0.
 
     MRPC, STS-B, CoLA, QNLI   all rows
     SST-2-10k                 the first 10,000 rows, one epoch
@@ -43,7 +44,7 @@ from keras_bert_tpu.config import FinetuningConfig
 from keras_bert_tpu.tasks import ner, squad
 from keras_bert_tpu.tasks.named_entities import NamedEntities
 from keras_bert_tpu.tasks.question_answering import QuestionAnswering
-from keras_bert_tpu.tasks.run import finetune_task
+from keras_bert_tpu.tasks.run import finetune_task, make_model
 from keras_bert_tpu.tasks.task import EncodedTask, Task
 from keras_bert_tpu.tasks.text_classification import GlueClassification
 from keras_bert_tpu.training.schedules import WarmupDecay
@@ -89,21 +90,26 @@ def make_task(name: str, data: Path) -> tuple[Task, str, dict[str, Any]]:
 
 def train_peer(
     worker: PeerWorker,
+    task: Task,
     encoded: EncodedTask,
     kind: str,
     model: keras.Model,
     checkpoint: str,
     config: FinetuningConfig,
     best_metric: str,
-) -> dict[str, float]:
-    """Trains the peer; returns the metrics of its best epoch."""
-    outputs = model.head.units
-    worker.ask("model", kind=kind, outputs=outputs, path=checkpoint, seed=config.seed)
+) -> tuple[dict[str, float], list[float]]:
+    """Trains the peer; returns the metrics of its best epoch, and the mean loss of each."""
+    initial, _ = make_model(task, checkpoint, config, tf.distribute.get_strategy())
+    head = str(worker.folder / "head.npz")
+    np.savez(head, weight=np.array(initial.head.kernel).T, bias=np.array(initial.head.bias))
+    outputs = initial.head.units
+    worker.ask("model", kind=kind, outputs=outputs, path=checkpoint, seed=config.seed, head=head)
     predictor = PeerPredictor(worker, model, config)
     steps = -(-len(encoded.training) // config.batch_size)
     total = steps * config.epochs
     schedule = WarmupDecay(config.learning_rate, round(config.warmup_rate * total), total)
     best: dict[str, float] = {}
+    losses = []
     lengths = allowed_lengths(encoded.training.max_length, config.by_length, is_static=False)
     training = TrainingBatches(
         encoded.training, config.batch_size, config.seed, config.by_length, lengths
@@ -117,11 +123,11 @@ def train_peer(
         path = str(worker.folder / "batches.npz")
         np.savez(path, **arrays)
         rates = [float(schedule(tf.constant(epoch * steps + i))) for i in range(steps)]
-        worker.ask("train", batches=path, rates=rates)
+        losses.append(worker.ask("train", batches=path, rates=rates)["loss"])
         metrics = dict(encoded.evaluate(predictor))
         if not best or metrics[best_metric] > best[best_metric]:
             best = metrics
-    return best
+    return best, losses
 
 
 def run_pair(
@@ -131,12 +137,17 @@ def run_pair(
     task, kind, settings = make_task(name, Path(arguments.data))
     config = FinetuningConfig(seed=seed, **settings)
     config = dataclasses.replace(config, by_length=not arguments.random_order)
-    model, encoded, done = finetune_task(task, arguments.checkpoint, config)
-    ours = dict(done.best.metrics)
-    theirs = train_peer(
-        worker, encoded, kind, model, arguments.checkpoint, config, task.best_metric
+    losses: list[float] = []
+    keep_loss = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: losses.append(float(logs["loss"]))
     )
-    print(f"{name}, seed {seed}: ours {ours}, PyTorch {theirs}", flush=True)
+    model, encoded, done = finetune_task(task, arguments.checkpoint, config, callbacks=[keep_loss])
+    ours = dict(done.best.metrics)
+    theirs, peer_losses = train_peer(
+        worker, task, encoded, kind, model, arguments.checkpoint, config, task.best_metric
+    )
+    print(f"{name}, seed {seed}: ours {ours}, PyTorch {theirs}")
+    print(f"mean losses of the epochs: ours {losses}, PyTorch {peer_losses}", flush=True)
     return {
         "task": name,
         "seed": seed,
@@ -144,6 +155,8 @@ def run_pair(
         "epochs": config.epochs,
         "ours": ours,
         "peer": theirs,
+        "losses": losses,
+        "peer_losses": peer_losses,
     }
 
 

@@ -4,7 +4,8 @@ It runs with the python of an environment with torch and transformers, see finet
 and answers each line on its standard input, a JSON object whose "do" names what to do, with a JSON
 line:
 
-    model        makes a new one, of kind "classes", "number", "pieces" or "spans"
+    model        makes a new one, of kind "classes", "number", "pieces" or "spans"; the file `head`,
+                 if one is given, has the `weight` and `bias` that its head begins with
     train        a step for each of `rates`; tells the seconds, and the mean loss
     predict      writes the scores of a batch, float32 [rows, ...]
     train_texts  tokenizes a file of texts and trains an epoch on it; tells the seconds
@@ -37,10 +38,13 @@ CLASSES = {
 class Peer:
     """One model and its optimizer."""
 
-    def __init__(self, kind: str, outputs: int, path: str, seed: int):
+    def __init__(self, kind: str, outputs: int, path: str, seed: int, head: str | None = None):
         transformers.set_seed(seed)
         self.kind, self.path = kind, path
         self.model = CLASSES[kind].from_pretrained(path, num_labels=outputs)
+        if head:
+            layer = self.model.qa_outputs if kind == "spans" else self.model.classifier
+            layer.load_state_dict(read_arrays(head))
         decayed, others = [], []
         for name, parameter in self.model.named_parameters():
             is_excluded = name.endswith("bias") or "LayerNorm" in name
