@@ -17,7 +17,7 @@ USAGE = """Plans a pre-training run on a TPU, on any machine with Linux and with
 
   kbt-plan --config=run.yaml --topology=v5e:2x4
   kbt-plan --config=run.yaml --topology=v3-8 --phase=1 --batch_sizes=32,64,128
-  kbt-plan --config=run.yaml --topology=v5p:2x2x1 --phase=2 --largest --json
+  kbt-plan --config=run.yaml --topology=v5p:2x2x1 --nolargest --json
   kbt-plan --config=run.yaml --topology=v5e:1x1 --phase=1 --profile
 
 The train step of kbt-pretrain is compiled by the compiler of the TPU itself, which libtpu brings
@@ -57,14 +57,13 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_list(
         "batch_sizes",
         [],
-        "Sequences of a device in a step, separated by commas; by default those of the run file, "
-        "and the most that fit.",
+        "Sequences of a device in a step, separated by commas; by default those of the run file.",
         flag_values=values,
     )
     flags.DEFINE_boolean(
         "largest",
-        False,
-        "Find the most sequences that fit besides batch_sizes.",
+        None,
+        "Find the most sequences that fit, too; by default without batch_sizes only.",
         flag_values=values,
     )
     flags.DEFINE_boolean("json", False, "Print one JSON object.", flag_values=values)
@@ -96,12 +95,13 @@ def main() -> None:
                 f"{values.phase}."
             )
         phases = [values.phase]
+    find_largest = not batch_sizes if values.largest is None else values.largest
     planner = Planner(config, topology, _tell, values.cache)
     plans, largest = [], {}
     for phase in phases:
         for batch_size in batch_sizes or [planner.batch_size_of(phase)]:
             plans.append(planner.plan(phase, batch_size))
-        if values.largest or not batch_sizes:
+        if find_largest:
             found = planner.plan_largest(phase)
             largest[phase] = found.batch_size_per_device
             if found.batch_size_per_device not in {

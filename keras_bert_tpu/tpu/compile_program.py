@@ -50,18 +50,24 @@ def as_for_a_tpu(program: str) -> str:
     return _COPY.sub(r"= stablehlo.optimization_barrier \1 : \2", program)
 
 
-def _compile(program: str, topology: str) -> tuple[dict, str]:
+def devices_of_chip(topology: str) -> list:
+    """Returns what the compiler takes a slice of one chip for, each a device of JAX."""
     # There is no TPU whose metadata could be asked for, and another plan may be made beside this.
     os.environ.update(TPU_SKIP_MDS_QUERY="1", ALLOW_MULTIPLE_LIBTPU_LOAD="1", JAX_PLATFORMS="cpu")
+    from jax.experimental import topologies
+
+    return topologies.get_topology_desc(
+        platform="tpu", topology_name=topology, chips_per_host_bounds=(1, 1, 1)
+    ).devices
+
+
+def _compile(program: str, topology: str) -> tuple[dict, str]:
+    device, *_ = devices_of_chip(topology)
     import numpy as np
     from jax._src.interpreters import mlir
     from jax._src.lib import _jax, xla_client
-    from jax.experimental import topologies
     from jaxlib.mlir import ir
 
-    device, *_ = topologies.get_topology_desc(
-        platform="tpu", topology_name=topology, chips_per_host_bounds=(1, 1, 1)
-    ).devices
     options = xla_client.CompileOptions()
     options.num_replicas = options.num_partitions = 1
     options.device_assignment = xla_client.DeviceAssignment.create(np.array([[device.id]]))

@@ -87,8 +87,13 @@ def _compile(program: str, generation: str) -> CompiledStep:
     with tempfile.TemporaryDirectory() as folder:
         source, result = Path(folder, "program.mlir"), Path(folder, "result")
         source.write_text(program)
-        topology = f"{generation}:{_TOPOLOGIES.get(generation, '1x1')}"
-        command = [sys.executable, compile_program.__file__, str(source), topology, str(result)]
+        command = [
+            sys.executable,
+            compile_program.__file__,
+            str(source),
+            one_chip(generation),
+            str(result),
+        ]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         answer = Path(f"{result}.json")
         if not answer.exists():
@@ -116,6 +121,11 @@ def _compile(program: str, generation: str) -> CompiledStep:
         operations=found,
         compile_seconds=told["compile_seconds"],
     )
+
+
+def one_chip(generation: str) -> str:
+    """Returns the compiler's name of a slice of one chip."""
+    return f"{generation}:{_TOPOLOGIES.get(generation, '1x1')}"
 
 
 def _out_of_memory(error: str) -> CompiledStep:

@@ -35,6 +35,7 @@ class PhasePlan:
         sequence_length: int.
         batch_size_per_device: int.
         global_batch_size: int. Over the slice.
+        accumulation_steps: int. Slices that a device makes of its batch, one after the other.
         devices_per_chip: int. As the compiler counts them.
         hbm_bytes: int. Memory of a device that the step needs.
         hbm_bytes_of_device: int. Memory that a device has.
@@ -59,6 +60,7 @@ class PhasePlan:
     sequence_length: int
     batch_size_per_device: int
     global_batch_size: int
+    accumulation_steps: int
     devices_per_chip: int
     hbm_bytes: int
     hbm_bytes_of_device: int
@@ -206,6 +208,7 @@ class Planner:
             sequence_length=length,
             batch_size_per_device=batch_size,
             global_batch_size=batch_size * self.num_devices,
+            accumulation_steps=settings.accumulation_steps,
             devices_per_chip=generation.devices,
             hbm_bytes=compiled.hbm_bytes,
             hbm_bytes_of_device=compiled.hbm_limit or generation.device_hbm_bytes,

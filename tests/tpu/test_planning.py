@@ -2,16 +2,22 @@
 
 import dataclasses
 import importlib.util
+import json
+import pathlib
+import subprocess
+import sys
 
 import pytest
 import tensorflow as tf
 
 from keras_bert_tpu.config import InputError
 from keras_bert_tpu.layers.transformer import TransformerLayer
+from keras_bert_tpu.tpu import compile_program
 from keras_bert_tpu.tpu import plan as plan_module
 from keras_bert_tpu.tpu.compile_program import as_for_a_tpu
 from keras_bert_tpu.tpu.compiled_program import Operation
-from keras_bert_tpu.tpu.compiler import CompiledStep, CompileError, compile_for_tpu
+from keras_bert_tpu.tpu.compiler import CompiledStep, CompileError, compile_for_tpu, one_chip
+from keras_bert_tpu.tpu.peaks import TPUS
 from keras_bert_tpu.tpu.plan import Planner
 from keras_bert_tpu.tpu.slices import Slice
 
@@ -57,6 +63,23 @@ def test_step_of_packed_rows_is_compiled_for_a_tpu(plan_config):
     packed = dataclasses.replace(plan_config, phases=(phase,))
     plan = Planner(packed, Slice.parse("v5e:1x1")).plan(1, 16)
     assert plan.fits and plan.estimated_step_ms > 0
+
+
+@needs_compiler
+def test_compiler_takes_a_chip_for_as_many_devices_as_the_table_says():
+    # In a process of its own, as libtpu always is.
+    program = (
+        "import sys, compile_program; "
+        "print([len(compile_program.devices_of_chip(name)) for name in sys.argv[1:]])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(one_chip, TPUS)],
+        cwd=pathlib.Path(compile_program.__file__).parent,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == [generation.devices for generation in TPUS.values()]
 
 
 @needs_compiler

@@ -1,9 +1,9 @@
 """Run files for TPU slices are held to plans that `kbt-plan --json` wrote of them.
 
-    kbt-plan --config=gcs_configs/NAME.yaml --topology=... --batch_sizes=... --json \
+    kbt-plan --config=gcs_configs/NAME.yaml --topology=... --nolargest --json \
         > gcs_configs/plans/NAME.json
 
-with the topology in the file's comment and its batch of a device.
+with the topology in the file's comment.
 """
 
 import json
@@ -56,6 +56,7 @@ def test_each_run_file_fits_by_its_recorded_plan(run_file):
         assert plan["sequence_length"] == phase.sequence_length
         batch = plan["batch_size_per_device"]
         assert plan["global_batch_size"] == batch * devices == phase.batch_size
+        assert plan["accumulation_steps"] == phase.accumulation_steps
         assert batch % phase.accumulation_steps == 0
         flops = model_flops(config.encoder, phase.sequence_length, phase.max_predictions)
         assert plan["model_flops"] == pytest.approx(batch * flops)
