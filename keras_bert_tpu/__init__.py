@@ -27,6 +27,7 @@ _HOMES = {
     "PretrainingConfig": "config",
     "Vocabulary": "text.vocabulary",
     "evaluate_pretraining": "training.evaluation",
+    "export": "serving.export",
     "index_records": "pretraining_data.foreign",
     "learn_vocabulary": "text.vocabulary",
     "prepare": "pretraining_data.prepare",

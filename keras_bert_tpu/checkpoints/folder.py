@@ -39,6 +39,7 @@ class FolderConfig(NamedTuple):
     labels: tuple[str, ...]
     sequence_length: int
     multi_label: bool
+    pairs: bool
     pooling: str
     normalize: bool
 
@@ -54,6 +55,7 @@ def save_folder(
     labels: Sequence[str] = (),
     sequence_length: int = 0,
     multi_label: bool = False,
+    pairs: bool = False,
 ) -> None:
     """Writes a model folder; config.json comes last.
 
@@ -68,6 +70,7 @@ def save_folder(
         labels: Sequence of str. Names of the classes of its head, if it has any.
         sequence_length: int. Longest rows of a task model; 0 says nothing of it.
         multi_label: bool. Whether a text may have several of the labels.
+        pairs: bool. Whether a text classifier was trained on pairs of texts.
     """
     source = WeightsSource(
         path=path,
@@ -82,6 +85,7 @@ def save_folder(
         labels=tuple(labels),
         sequence_length=sequence_length,
         multi_label=multi_label,
+        pairs=pairs,
     )
     write_folder(path, source)
 
@@ -117,6 +121,7 @@ def write_folder(path: str, source: WeightsSource) -> None:
         "labels": list(source.labels),
         "sequence_length": source.sequence_length,
         "multi_label": source.multi_label,
+        "pairs": source.pairs,
         "pooling": source.pooling,
         "normalize": source.normalize,
         "sha256": sha256,
@@ -150,6 +155,7 @@ def read_folder_config(path: str) -> FolderConfig:
         labels=tuple(values.get("labels", ())),
         sequence_length=values.get("sequence_length", 0),
         multi_label=values.get("multi_label", False),
+        pairs=values.get("pairs", False),
         pooling=values.get("pooling", ""),
         normalize=values.get("normalize", False),
     )
@@ -186,6 +192,7 @@ def _check_config(file: str, values: Mapping[str, Any]) -> None:
         ("labels", list, []),
         ("sequence_length", int, 0),
         ("multi_label", bool, False),
+        ("pairs", bool, False),
         ("pooling", str, ""),
         ("normalize", bool, False),
         ("sha256", str, None),

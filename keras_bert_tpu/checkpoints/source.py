@@ -128,6 +128,7 @@ def _from_model_folder(path: str) -> WeightsSource:
         labels=config.labels,
         sequence_length=config.sequence_length,
         multi_label=config.multi_label,
+        pairs=config.pairs,
         pooling=config.pooling,
         normalize=config.normalize,
     )

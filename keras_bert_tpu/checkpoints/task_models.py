@@ -50,13 +50,16 @@ def from_source(
     if not is_same:
         # The head of another task may have the names of this one's.
         encoder = {n: array for n, array in source.arrays.items() if n.startswith(ENCODER)}
-        source = source._replace(arrays=encoder, labels=(), sequence_length=0, multi_label=False)
+        source = source._replace(
+            arrays=encoder, labels=(), sequence_length=0, multi_label=False, pairs=False
+        )
     labels = source.labels if labels is None else tuple(labels)
     _check_labels(source.path, source.labels, labels)
     model = model_class(source.encoder, dtype=dtype, **_head(source, labels, head))
     model.tokenizer = source.tokenizer()
     model.labels = labels
     model.multi_label = source.multi_label
+    model.pairs = source.pairs
     model.sequence_length = longest_rows(source, sequence_length)
     if is_same:
         load_weights(model, source)
@@ -101,6 +104,7 @@ def save(path: str, model: TaskModel) -> None:
         model.labels,
         model.sequence_length,
         model.multi_label,
+        model.pairs,
     )
 
 

@@ -31,6 +31,7 @@ class WeightsSource(NamedTuple):
         labels: tuple of str. Names of the classes of a classification head; () if none are known.
         sequence_length: int. Longest rows of a model of texts; 0 if it is not known.
         multi_label: bool. Whether a text may have several of the labels.
+        pairs: bool. Whether a text classifier was trained on pairs of texts.
         pooling: str. How a sentence encoder makes one vector of a text; "" if it is of none.
         normalize: bool. Whether its vectors have the length 1.
     """
@@ -48,6 +49,7 @@ class WeightsSource(NamedTuple):
     labels: tuple[str, ...] = ()
     sequence_length: int = 0
     multi_label: bool = False
+    pairs: bool = False
     pooling: str = ""
     normalize: bool = False
 

@@ -60,6 +60,7 @@ class TaskModel(Configured, RawTextModel):
         self.tokenizer: Any = None
         self.labels: tuple[str, ...] = ()
         self.multi_label = False
+        self.pairs = False
         self.sequence_length = config.max_positions
         self.build()
 

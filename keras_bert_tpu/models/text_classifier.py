@@ -59,6 +59,14 @@ class BertTextClassifier(TaskModel):
         outputs = self.encoder(inputs, training=training, seed=seed)
         return self.score(outputs["pooled_output"], training, seed)
 
+    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+        """Trains, see `RawTextModel.fit`; that texts come in pairs is kept with the model."""
+        from keras_bert_tpu.text.batches import has_pairs, is_text
+
+        if self.tokenizer is not None and is_text(x):
+            self.pairs = has_pairs(x)
+        return super().fit(x, y, **kwargs)
+
     def head_config(self) -> dict[str, Any]:
         """Returns what the constructor takes beside the config."""
         return {"num_classes": self.num_classes}

@@ -63,6 +63,7 @@ class TextClassification(Task):
         if is_balanced and (self.has_several or not self.labels):
             raise InputError("class_weights=balanced needs one class for each text.")
         model.multi_label = self.has_several
+        model.pairs = len(self.training[0].texts) == 2
         if not self.labels:
             return RegressionStep(model, config.clip_norm, config.seed)
         if self.has_several:

@@ -35,6 +35,12 @@ def is_text_in_memory(x: Any) -> bool:
     return len(x) > 0 and isinstance(x[0], str | bytes)
 
 
+def has_pairs(x: Any) -> bool:
+    """Tells of what `is_text` tells to be text whether it is pairs."""
+    texts = _texts_of(x.element_spec) if isinstance(x, tf.data.Dataset) else x
+    return isinstance(texts, tuple)
+
+
 def text_batches(
     x: Any,
     y: Any,

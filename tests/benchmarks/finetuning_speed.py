@@ -59,6 +59,12 @@ def compare(name: str, unit: str, count: int, ways: list[Callable[[], float]], r
     )
 
 
+def read_sentences(data: str, number: int) -> list[str]:
+    """Returns the first sentences of novels."""
+    lines = read_lines(str(Path(data) / "corpus" / "novels-00-of-08.txt.gz"))
+    return [line.decode() for line in lines if line.strip()][:number]
+
+
 def compare_steps(worker: PeerWorker, arguments: argparse.Namespace, length: int) -> None:
     """Trains on one full batch."""
     rng = np.random.default_rng(0)
@@ -127,8 +133,7 @@ def compare_training(worker: PeerWorker, arguments: argparse.Namespace) -> None:
 
 def compare_prediction(worker: PeerWorker, arguments: argparse.Namespace) -> None:
     """Scores sentences."""
-    lines = read_lines(str(Path(arguments.data) / "corpus" / "novels-00-of-08.txt.gz"))
-    texts = [line.decode() for line in lines if line.strip()][: arguments.texts]
+    texts = read_sentences(arguments.data, arguments.texts)
     path = worker.folder / "sentences.json"
     path.write_text(json.dumps({"texts": texts}))
     model = BertTextClassifier.from_pretrained(

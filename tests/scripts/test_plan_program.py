@@ -84,9 +84,37 @@ def test_help_teaches_without_the_compiler():
     assert "--batch_sizes: " in done.stdout
 
 
+def made_plan(batch_size):
+    batch = batch_size, 8 * batch_size, 1
+    return PhasePlan(1, 64, *batch, 1, 2**30, 2**34, True, 1e9, 1e9, 0.5, 5.0, 0.1, 100, 6400, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "batches", "largest"),
+    [
+        ((), [8, 96], {"1": 96}),
+        (("--nolargest",), [8], None),
+        (("--batch_sizes=16",), [16], None),
+        (("--batch_sizes=16", "--largest"), [16, 96], {"1": 96}),
+    ],
+)
+def test_largest_batch_is_looked_for_unless_others_are_named(
+    monkeypatch, tmp_path, capsys, plan_config, flags, batches, largest
+):
+    config = tmp_path / "run.yaml"
+    config.write_text(to_yaml(plan_config))
+    monkeypatch.setattr(Planner, "batch_size_of", lambda self, phase: 8)
+    monkeypatch.setattr(Planner, "plan", lambda self, phase, batch_size: made_plan(batch_size))
+    monkeypatch.setattr(Planner, "plan_largest", lambda self, phase: made_plan(96))
+    call_program(plan_script, f"--config={config}", "--topology=v5e:2x4", "--json", *flags)
+    report = json.loads(capsys.readouterr().out)
+    assert [plan["batch_size_per_device"] for plan in report["plans"]] == batches
+    assert report.get("largest_batch_size_per_device") == largest
+
+
 def test_gradients_way_is_told_though_the_first_batch_does_not_fit(capsys):
     topology = Slice.parse("v5e:2x4")
-    fits = PhasePlan(1, 64, 8, 64, 1, 2**30, 2**34, True, 1e9, 1e9, 0.5, 5.0, 0.1, 100, 6400, 1, 1)
+    fits = made_plan(8)
     plan_script._print_plans([dataclasses.replace(fits, fits=False), fits], topology)
     out = capsys.readouterr().out
     assert "too much" in out

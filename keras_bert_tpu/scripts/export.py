@@ -1,0 +1,120 @@
+"""kbt-export: a fine-tuned model as a SavedModel for TF Serving.
+
+What is done is one jump away in `serving.export.export`, what the model offers in
+`serving.signatures`.
+"""
+
+from absl import flags
+
+from keras_bert_tpu.scripts import app
+
+PROGRAM = "kbt-export"
+
+USAGE = """Exports a model as a SavedModel that TF Serving loads, with the tokenizer inside.
+
+  kbt-export --model=reviews/model --output=serving/reviews
+  kbt-export --model=sentences --output=gs://bucket/serving/sentences
+  kbt-export --model=someone/bert-finetuned --output=serving/pairs --pairs
+
+Models of texts (classes, several classes each, or a number) and sentence encoders can be exported.
+The model is written to OUTPUT/VERSION, complete or not at all; a server that watches OUTPUT changes
+over to it. Its signatures take the same to the same outputs:
+
+  serving_default   text, string [batch]; and text_pair where the model is one of pairs
+  serving_ids       token_ids, segment_ids, padding_mask, int32 [batch, length]
+  serving_examples  examples, string [batch]: tf.Examples with the features text (and text_pair)
+
+  one class   label [batch], probabilities and logits [batch, classes]
+  several     probabilities, logits and classes (their names) [batch, classes]
+  a number    value [batch]
+  sentences   embedding [batch, hidden]
+
+Short texts are not padded to the longest: rows are sorted by length and computed some at a time.
+Beside the versions stand batching_parameters.txt and models.config; the commands that start a
+server and ask it are printed. Warm-up requests need the extra serving
+(pip install 'keras_bert_tpu[serving]')."""
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the flags of this program."""
+    flags.DEFINE_string(
+        "model",
+        None,
+        "Folder of a fine-tuned model, local or gs://, or what else kbt-convert reads.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "output",
+        None,
+        "Base path of TF Serving, local or gs://; its last part is the name of the model.",
+        flag_values=values,
+    )
+    flags.mark_flags_as_required(["model", "output"], flag_values=values)
+    flags.DEFINE_integer(
+        "version", None, "By default the next one that is free.", 1, flag_values=values
+    )
+    flags.DEFINE_boolean(
+        "pairs",
+        None,
+        "Whether a text classifier takes pairs of texts; by default as it was trained.",
+        flag_values=values,
+    )
+    flags.DEFINE_list(
+        "buckets",
+        None,
+        "Lengths that rows are cut to, separated by commas, beside the longest; by default "
+        "multiples of 16, of 32 from 128 on, of 64 from 256.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "tokens_at_once",
+        512,
+        "Most tokens that are computed together, padding counted; a row may have more.",
+        1,
+        flag_values=values,
+    )
+    flags.DEFINE_boolean("warmup", True, "Write warm-up requests.", flag_values=values)
+
+
+def main() -> None:
+    """Loads the model, exports it, and tells how it is served."""
+    # Here, because importing TensorFlow takes seconds that --help should not.
+    from keras_bert_tpu.serving.deployment import curl_command, docker_command, write_deployment
+    from keras_bert_tpu.serving.export import export, load_model
+
+    values = flags.FLAGS
+    folder, served = export(
+        load_model(values.model),
+        values.output,
+        values.version,
+        values.pairs,
+        _buckets(values.buckets),
+        values.tokens_at_once,
+        values.warmup,
+    )
+    write_deployment(values.output)
+    print(f"The model is in {folder}. Serve it, and ask:\n")
+    print(f"  {docker_command(values.output)}\n")
+    print(f"  {curl_command(values.output, served)}")
+
+
+def _buckets(texts: list[str] | None) -> list[int] | None:
+    from keras_bert_tpu.config import InputError
+
+    if texts is None:
+        return None
+    if not all(text.strip().isdigit() for text in texts):
+        raise InputError(
+            f"--buckets must be whole numbers, for example 32,64,128. Received: "
+            f"{','.join(texts)!r}."
+        )
+    return [int(text) for text in texts]
+
+
+def run() -> None:
+    """Entry point of the command."""
+    app.run(PROGRAM, USAGE, define_flags, main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,165 @@
+"""Exports a model of a task as a SavedModel that TF Serving loads: text in, answers out."""
+
+import contextlib
+import os
+import posixpath
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+from absl import logging
+
+from keras_bert_tpu.checkpoints.source import read_weights
+from keras_bert_tpu.config import InputError
+from keras_bert_tpu.models.sentence_encoder import BertSentenceEncoder
+from keras_bert_tpu.serving.signatures import Servable, servable
+from keras_bert_tpu.serving.warmup import require_messages, write_warmup
+from keras_bert_tpu.tasks.prediction import load_task_model
+
+# TF Serving passes over folders whose names are no numbers.
+_UNFINISHED = "unfinished-"
+
+
+def export(
+    model: keras.Model,
+    path: str,
+    version: int | None = None,
+    pairs: bool | None = None,
+    buckets: Sequence[int] | None = None,
+    tokens_at_once: int = 512,
+    warmup: bool = True,
+) -> tuple[str, Servable]:
+    """Writes a SavedModel with the tokenizer inside, complete or not at all.
+
+    Args:
+        model: BertTextClassifier or BertSentenceEncoder with a tokenizer.
+        path: str. Local or gs:// folder, the base path of TF Serving; the model is in a folder
+            below it whose name is the version.
+        version: int or None. None takes the one behind the last that is there, from 1.
+        pairs: bool or None. Whether a text classifier takes pairs of texts; None does as it was
+            trained.
+        buckets: Lengths that rows are cut to, see `length_batches`; None chooses them.
+        tokens_at_once: int. Most tokens that go through the model together, padding counted; a row
+            may have more. Many of them go faster, and have more padding among them.
+        warmup: bool. Whether requests that TF Serving warms up with are written, for which
+            tensorflow-serving-api must be installed.
+
+    Returns:
+        The folder that was written, and the Servable that is in it.
+
+    Raises:
+        InputError: If the model cannot be exported, the version is there already, the folder cannot
+            be written to, or tensorflow-serving-api is not installed.
+    """
+    if tokens_at_once < 1:
+        raise InputError(f"tokens_at_once must be greater than 0. Received: {tokens_at_once}.")
+    if version is not None and version < 1:
+        raise InputError(f"version must be greater than 0. Received: {version}.")
+    if warmup:
+        require_messages()
+    served = servable(model, pairs, buckets=buckets, tokens_at_once=tokens_at_once)
+    signatures = served.signatures()
+    if version is not None and version in versions(path):
+        raise already_there(path, version)
+    # Beside the versions, to be renamed at once. In a bucket nothing can be renamed so: what is
+    # whole is copied there.
+    beside = tempfile.gettempdir() if "://" in path else path
+    unfinished = os.path.join(beside, f"{_UNFINISHED}{uuid.uuid4().hex[:12]}")
+    module = tf.Module()
+    module.variables_of_model = [variable.value for variable in model.variables]
+    try:
+        os.makedirs(unfinished)
+        with _without_notes():
+            tf.saved_model.save(module, unfinished, signatures=signatures)
+        if warmup:
+            write_warmup(unfinished, served, model_name(path))
+        return _publish(unfinished, path, version), served
+    except (tf.errors.OpError, OSError) as error:
+        raise InputError(f"{path} cannot be written to: {error}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def model_name(path: str) -> str:
+    """Returns what TF Serving shall call the model: the last part of its base path."""
+    name = posixpath.basename(path.rstrip("/"))
+    return name or "model"
+
+
+def load_model(path: str) -> keras.Model:
+    """Loads what can be exported: a model of a task, or a sentence encoder.
+
+    Args:
+        path: str. What `checkpoints.source.read_weights` reads.
+
+    Raises:
+        InputError: If there is no such model.
+    """
+    source = read_weights(path)
+    if source.model == "BertSentenceEncoder" or source.pooling:
+        return BertSentenceEncoder.from_pretrained(path)
+    return load_task_model(path)
+
+
+def versions(path: str) -> list[int]:
+    """Returns the versions of a base path, ascending."""
+    if not tf.io.gfile.isdir(path):
+        return []
+    names = (name.rstrip("/") for name in tf.io.gfile.listdir(path))
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def already_there(path: str, version: int) -> InputError:
+    """Returns what is raised where a version would be written over."""
+    return InputError(
+        f"{posixpath.join(path, str(version))} is there already; give another version, or none for "
+        f"the next one that is free."
+    )
+
+
+@contextlib.contextmanager
+def _without_notes() -> Iterator[None]:
+    """TensorFlow tells all the hundreds of weights by their numbers when it saves."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(min(logging.WARNING, before))
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _publish(unfinished: str, path: str, version: int | None) -> str:
+    """Gives a complete model its name."""
+    while True:
+        number = version or max(versions(path), default=0) + 1
+        final = posixpath.join(path, str(number))
+        if "://" in path:
+            _copy(unfinished, final)
+            return final
+        try:
+            # Fails where another one was quicker: a folder that has files is not written over.
+            os.rename(unfinished, final)
+            return final
+        except OSError as error:
+            if not os.path.isdir(final):
+                raise InputError(f"{final} cannot be written to: {error.strerror}.") from error
+            if version is not None:
+                raise already_there(path, version) from error
+
+
+def _copy(source: str, target: str) -> None:
+    """Copies a SavedModel to a bucket; what loaders look for comes last."""
+    paths = [path for path in Path(source).rglob("*") if path.is_file()]
+    try:
+        for path in sorted(paths, key=lambda path: path.name == "saved_model.pb"):
+            to = posixpath.join(target, path.relative_to(source).as_posix())
+            tf.io.gfile.makedirs(posixpath.dirname(to))
+            tf.io.gfile.copy(str(path), to)
+    except BaseException:
+        with contextlib.suppress(tf.errors.OpError):
+            tf.io.gfile.rmtree(target)
+        raise

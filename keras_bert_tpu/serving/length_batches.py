@@ -1,0 +1,68 @@
+"""Rows through a model within a graph: the short ones together, and never too many at once.
+
+A request may have ten thousand rows, of one word and of hundreds. They are sorted by length and
+computed some at a time, fewer of the long ones, each time as long as the longest needs: no memory
+for all of them at once, and little for padding.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import tensorflow as tf
+
+
+def length_buckets(longest: int) -> list[int]:
+    """Returns the lengths that rows are cut to: multiples of 16, of 32 from 128 on, of 64 from 256.
+
+    Args:
+        longest: int. Longest rows; the last bucket.
+    """
+    buckets, length = [], 16
+    while length < longest:
+        buckets.append(length)
+        length += 16 if length < 128 else 32 if length < 256 else 64
+    return [*buckets, longest]
+
+
+def compute_by_length(
+    compute: Callable[[Mapping[str, tf.Tensor]], tf.Tensor],
+    rows: Mapping[str, tf.Tensor],
+    buckets: Sequence[int],
+    tokens_at_once: int,
+    output: tf.TensorSpec,
+) -> tf.Tensor:
+    """Computes rows in batches of like length.
+
+    Args:
+        compute: Callable from a part of the rows, cut to one of the buckets or to the length that
+            they have, to a tensor of as many rows.
+        rows: Mapping of int32 tensors [rows, length], one of them `padding_mask`.
+        buckets: Ascending lengths.
+        tokens_at_once: int. Most tokens of a batch, padding counted; a row may have more.
+        output: tf.TensorSpec of what `compute` returns; only the number of rows is open.
+
+    Returns:
+        Tensor of all rows, in their order.
+    """
+    number, length = tf.unstack(tf.shape(rows["padding_mask"]))
+    # A row ends with its last real token, also where there is padding before it.
+    places = tf.cast(rows["padding_mask"] > 0, tf.int32) * tf.range(1, length + 1)
+    lengths = tf.reduce_max(tf.pad(places, [[0, 0], [0, 1]]), axis=1)
+    order = tf.argsort(lengths, direction="DESCENDING", stable=True)
+    allowed = tf.constant(list(buckets), tf.int32)
+
+    def compute_some(start: tf.Tensor, found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        bucket = tf.reduce_sum(tf.cast(allowed < tf.gather(lengths, order[start]), tf.int32))
+        kept = tf.minimum(tf.gather(allowed, tf.minimum(bucket, len(buckets) - 1)), length)
+        end = start + tf.maximum(tokens_at_once // kept, 1)
+        chosen = order[start:end]
+        part = {name: tf.gather(row, chosen)[:, :kept] for name, row in rows.items()}
+        return end, tf.tensor_scatter_nd_update(found, chosen[:, tf.newaxis], compute(part))
+
+    _, found = tf.while_loop(
+        lambda start, found: start < number,
+        compute_some,
+        (tf.constant(0), tf.zeros([number, *output.shape[1:]], output.dtype)),
+        shape_invariants=(tf.TensorShape([]), output.shape),
+        parallel_iterations=1,
+    )
+    return found

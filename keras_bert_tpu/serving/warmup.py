@@ -1,0 +1,103 @@
+"""Warm-up requests that TF Serving replays when it has loaded a model.
+
+Without them the first requests of users wait for what a graph does once: for each shape that it
+meets, memory and kernels. There is one for each signature and length, in
+`assets.extra/tf_serving_warmup_requests`, a TFRecord file of PredictionLog messages.
+"""
+
+import posixpath
+from collections.abc import Iterator, Sequence
+
+import tensorflow as tf
+
+from keras_bert_tpu.config import InputError
+from keras_bert_tpu.serving.signatures import DEFAULT, EXAMPLES, IDS, ROWS, Servable
+
+FILE = posixpath.join("assets.extra", "tf_serving_warmup_requests")
+
+
+def require_messages() -> None:
+    """Raises InputError if tensorflow-serving-api is not installed."""
+    try:
+        from tensorflow_serving.apis import prediction_log_pb2  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            "Warm-up requests are messages of tensorflow-serving-api; install it with: pip install "
+            "'keras_bert_tpu[serving]', or export without them."
+        ) from error
+
+
+def write_warmup(folder: str, served: Servable, name: str) -> int:
+    """Writes the requests into the folder of a SavedModel.
+
+    Args:
+        folder: str. Local or gs:// folder of one version.
+        served: Servable that was exported there.
+        name: str. What TF Serving calls the model.
+
+    Returns:
+        int. How many there are.
+
+    Raises:
+        InputError: If tensorflow-serving-api is not installed.
+    """
+    require_messages()
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    path = posixpath.join(folder, FILE)
+    tf.io.gfile.makedirs(posixpath.dirname(path))
+    number = 0
+    with tf.io.TFRecordWriter(path) as writer:
+        for signature, inputs in warmup_inputs(served):
+            log = prediction_log_pb2.PredictionLog()
+            request = log.predict_log.request
+            request.model_spec.name = name
+            request.model_spec.signature_name = signature
+            for key, value in inputs.items():
+                request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+            writer.write(log.SerializeToString())
+            number += 1
+    return number
+
+
+def warmup_inputs(served: Servable) -> Iterator[tuple[str, dict[str, tf.Tensor]]]:
+    """Yields a signature and its inputs, one row, for each signature and bucket."""
+    for length in served.buckets:
+        texts = texts_of_length(served, length)
+        features = {
+            key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[text.encode()]))
+            for key, text in texts.items()
+        }
+        example = tf.train.Example(features=tf.train.Features(feature=features))
+        yield DEFAULT, {key: tf.constant([text]) for key, text in texts.items()}
+        rows = served.rows([tf.constant([text]) for text in texts.values()])
+        yield IDS, {key: rows[key][:, :length] for key in ROWS}
+        yield EXAMPLES, {"examples": tf.constant([example.SerializeToString()])}
+
+
+def texts_of_length(served: Servable, length: int) -> dict[str, str]:
+    """Returns texts, by the names of a model's inputs, that make a row of so many tokens.
+
+    A row has at least one piece of each text.
+    """
+    word = _word_of_one_piece(served)
+    # [CLS], and a [SEP] behind each text.
+    pieces = max(length - 1 - len(served.texts), len(served.texts))
+    shares = _shares(pieces, len(served.texts))
+    return {
+        name: " ".join([word] * share) for name, share in zip(served.texts, shares, strict=True)
+    }
+
+
+def _shares(pieces: int, texts: int) -> Sequence[int]:
+    return [pieces] if texts == 1 else [pieces - pieces // 2, pieces // 2]
+
+
+def _word_of_one_piece(served: Servable) -> str:
+    """A word that the tokenizer makes one piece of."""
+    tokenizer = served.model.tokenizer
+    vocabulary = tokenizer.vocabulary
+    ids = [i for i in range(len(vocabulary)) if i not in vocabulary.special_ids]
+    words = [vocabulary.pieces[i] for i in ids]
+    counts = tokenizer(words).row_lengths().numpy()
+    return next((word for word, count in zip(words, counts, strict=True) if count == 1), "a")
