@@ -78,12 +78,17 @@ class SelfAttention(Configured, keras.layers.Layer):
         """
         query = self.query(hidden) * (1.0 / math.sqrt(self.head_width))
         batch, length, heads, _ = ops.shape(query)
+        mask = self.dropout.mask((batch, heads, length, length), training, seed)
+        if mask is not None:
+            # A TPU draws bits with the last axis innermost, and keeps the scores of long sequences
+            # with the queries innermost: drawn as [..., keys, queries] they need no copy.
+            mask = ops.swapaxes(mask, -1, -2)
         gathered = attend(
             query,
             self.key(hidden),
             self.value(hidden),
             score_bias,
-            self.dropout.mask((batch, heads, length, length), training, seed),
+            mask,
             f"{self.path}/gradient",
         )
         return self.output_projection(gathered)

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_text
-from exported import classifier, sentence_encoder
 from google.protobuf import descriptor_pb2
 from tensorflow.core.protobuf import named_tensor_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from keras_bert_tpu.serving.export import export
 from keras_bert_tpu.serving.warmup import FILE
+
+from exported import classifier, sentence_encoder
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
 

@@ -8,7 +8,6 @@ import threading
 import numpy as np
 import pytest
 import tensorflow as tf
-from exported import CHECKPOINT, LENGTH, TEXTS, classifier, examples_of, sentence_encoder
 from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_bert_tpu.config import InputError
@@ -18,6 +17,8 @@ from keras_bert_tpu.serving import export as export_module
 from keras_bert_tpu.serving.export import export, load_model
 from keras_bert_tpu.serving.length_batches import length_buckets
 from keras_bert_tpu.serving.warmup import FILE, texts_of_length
+
+from exported import CHECKPOINT, LENGTH, TEXTS, classifier, examples_of, sentence_encoder
 
 # All that an export may have in its graphs. TensorFlow 2.12 and tensorflow-text 2.12, which are in
 # the images of TF Serving from 2.12 on, know each of them.
