@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from absl import app, flags
 
@@ -113,6 +113,20 @@ def _check_tpu_library() -> None:
             f"tensorflow-tpu {build} cannot be imported beside libtpu {library}, in which "
             f"functions that it needs are gone; install an older one: pip install 'libtpu<=0.0.31'."
         )
+
+
+def whole_numbers(flag: str, texts: Sequence[str]) -> list[int]:
+    """Returns the values of a flag that lists whole numbers.
+
+    Raises:
+        InputError: If one is none, or 0.
+    """
+    if not all(text.strip().isdigit() and int(text) for text in texts):
+        raise InputError(
+            f"--{flag} must be whole numbers greater than 0, for example 32,64. Received: "
+            f"{','.join(texts)!r}."
+        )
+    return [int(text) for text in texts]
 
 
 def define_tpu_flag(values: flags.FlagValues) -> None:

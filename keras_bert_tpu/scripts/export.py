@@ -88,7 +88,7 @@ def main() -> None:
         values.output,
         values.version,
         values.pairs,
-        _buckets(values.buckets),
+        None if values.buckets is None else app.whole_numbers("buckets", values.buckets),
         values.tokens_at_once,
         values.warmup,
     )
@@ -96,19 +96,6 @@ def main() -> None:
     print(f"The model is in {folder}. Serve it, and ask:\n")
     print(f"  {docker_command(values.output)}\n")
     print(f"  {curl_command(values.output, served)}")
-
-
-def _buckets(texts: list[str] | None) -> list[int] | None:
-    from keras_bert_tpu.config import InputError
-
-    if texts is None:
-        return None
-    if not all(text.strip().isdigit() for text in texts):
-        raise InputError(
-            f"--buckets must be whole numbers, for example 32,64,128. Received: "
-            f"{','.join(texts)!r}."
-        )
-    return [int(text) for text in texts]
 
 
 def run() -> None:

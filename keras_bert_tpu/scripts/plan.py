@@ -86,7 +86,7 @@ def main() -> None:
     values = flags.FLAGS
     config = PretrainingConfig.from_yaml(values.config, values.set)
     topology = Slice.parse(values.topology)
-    batch_sizes = _batch_sizes(values.batch_sizes)
+    batch_sizes = app.whole_numbers("batch_sizes", values.batch_sizes)
     phases = range(1, len(config.phases) + 1)
     if values.phase is not None:
         if values.phase not in phases:
@@ -120,17 +120,6 @@ def main() -> None:
     if values.profile:
         for plan in plans:
             _print_profile(plan, topology, values.profile)
-
-
-def _batch_sizes(texts: Sequence[str]) -> list[int]:
-    from keras_bert_tpu.config import InputError
-
-    if not all(text.strip().isdigit() and int(text) for text in texts):
-        raise InputError(
-            f"--batch_sizes must be whole numbers greater than 0, for example 32,64. Received: "
-            f"{','.join(texts)!r}."
-        )
-    return [int(text) for text in texts]
 
 
 def _tell(sentence: str) -> None:
