@@ -13,21 +13,34 @@ PROGRAM = "kbt-export"
 USAGE = """Exports a model as a SavedModel that TF Serving loads, with the tokenizer inside.
 
   kbt-export --model=reviews/model --output=serving/reviews
-  kbt-export --model=sentences --output=gs://bucket/serving/sentences
+  kbt-export --model=answers/model --output=gs://bucket/serving/answers
   kbt-export --model=someone/bert-finetuned --output=serving/pairs --pairs
 
-Models of texts (classes, several classes each, or a number) and sentence encoders can be exported.
+Models of all tasks, sentence encoders and pre-trained models, which fill masks, can be exported.
 The model is written to OUTPUT/VERSION, complete or not at all; a server that watches OUTPUT changes
-over to it. Its signatures take the same to the same outputs:
+over to it. It has three signatures:
 
-  serving_default   text, string [batch]; and text_pair where the model is one of pairs
+  serving_default   strings, by the names below
   serving_ids       token_ids, segment_ids, padding_mask, int32 [batch, length]
-  serving_examples  examples, string [batch]: tf.Examples with the features text (and text_pair)
+  serving_examples  examples, string [batch]: tf.Examples with the strings as features
 
-  one class   label [batch], probabilities and logits [batch, classes]
-  several     probabilities, logits and classes (their names) [batch, classes]
-  a number    value [batch]
-  sentences   embedding [batch, hidden]
+                    inputs              outputs
+  one class         text (, text_pair)  label [batch], probabilities and logits [batch, classes]
+  several classes   text (, text_pair)  probabilities, logits and classes (names) [batch, classes]
+  a number          text (, text_pair)  value [batch]
+  sentences         text                embedding [batch, hidden]
+  questions         question, context   answer, probability, null_odds, byte_start, byte_end,
+                                        char_start, char_end [batch]
+  entities          text                entities [batch], how many there are; entity, label,
+                                        probability, byte_start, byte_end, char_start, char_end
+                                        [batch, entities]
+  multiple choice   context, choices    choice [batch], probabilities and logits [batch, choices]
+  masked words      text with [MASK]    masks [batch], how many there are; tokens, probabilities
+                                        [batch, masks, top_k]
+
+serving_ids gives the same where that does not speak of places in a text: start_logits and
+end_logits [batch, length] for questions, and label, probabilities and logits of each piece for
+entities.
 
 Short texts are not padded to the longest: rows are sorted by length and computed some at a time.
 Beside the versions stand batching_parameters.txt and models.config; the commands that start a
@@ -73,6 +86,13 @@ def define_flags(values: flags.FlagValues) -> None:
         1,
         flag_values=values,
     )
+    flags.DEFINE_integer(
+        "top_k",
+        None,
+        "Pieces that a model gives for each [MASK]; by default 5.",
+        1,
+        flag_values=values,
+    )
     flags.DEFINE_boolean("warmup", True, "Write warm-up requests.", flag_values=values)
 
 
@@ -90,6 +110,7 @@ def main() -> None:
         values.pairs,
         None if values.buckets is None else app.whole_numbers("buckets", values.buckets),
         values.tokens_at_once,
+        values.top_k,
         values.warmup,
     )
     write_deployment(values.output)

@@ -25,6 +25,8 @@ def write_deployment(path: str) -> None:
         "max_enqueued_batches { value: 1000 }\n"
         # A batch is computed by all cores already.
         "num_batch_threads { value: 2 }\n"
+        # No pad_variable_length_inputs: TensorFlow Serving pads with a tensor's first value, which
+        # would make tokens of padding.
     )
     models = (
         "model_config_list {\n"
@@ -52,8 +54,7 @@ def docker_command(path: str) -> str:
 
 def curl_command(path: str, served: Servable) -> str:
     """Returns the command that asks a server on this machine."""
-    inputs = {name: ["A fine day."] for name in served.texts}
-    body = json.dumps({"inputs": inputs})
+    body = json.dumps({"inputs": served.sample_request()})
     return f"curl -d '{body}' http://localhost:8501/v1/models/{model_name(path)}:predict"
 
 

@@ -8,6 +8,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -15,8 +16,19 @@ from absl import logging
 
 from keras_bert_tpu.checkpoints.source import read_weights
 from keras_bert_tpu.config import InputError
+from keras_bert_tpu.models.multiple_choice import BertMultipleChoice
+from keras_bert_tpu.models.pretrainer import BertPretrainer
+from keras_bert_tpu.models.question_answerer import BertQuestionAnswerer
 from keras_bert_tpu.models.sentence_encoder import BertSentenceEncoder
-from keras_bert_tpu.serving.signatures import Servable, servable
+from keras_bert_tpu.models.text_classifier import BertTextClassifier
+from keras_bert_tpu.models.token_classifier import BertTokenClassifier
+from keras_bert_tpu.pipelines.fill_mask import FillMask
+from keras_bert_tpu.serving.choices import ServableMultipleChoice
+from keras_bert_tpu.serving.entities import ServableTokenClassifier
+from keras_bert_tpu.serving.masked_words import ServableFillMask
+from keras_bert_tpu.serving.questions import ServableQuestionAnswerer
+from keras_bert_tpu.serving.signatures import Servable
+from keras_bert_tpu.serving.text_scores import ServableSentenceEncoder, ServableTextClassifier
 from keras_bert_tpu.serving.warmup import require_messages, write_warmup
 from keras_bert_tpu.tasks.prediction import load_task_model
 
@@ -25,18 +37,19 @@ _UNFINISHED = "unfinished-"
 
 
 def export(
-    model: keras.Model,
+    model: keras.Model | FillMask,
     path: str,
     version: int | None = None,
     pairs: bool | None = None,
     buckets: Sequence[int] | None = None,
     tokens_at_once: int = 512,
+    top_k: int | None = None,
     warmup: bool = True,
 ) -> tuple[str, Servable]:
     """Writes a SavedModel with the tokenizer inside, complete or not at all.
 
     Args:
-        model: BertTextClassifier or BertSentenceEncoder with a tokenizer.
+        model: TaskModel or BertSentenceEncoder with a tokenizer, or a FillMask.
         path: str. Local or gs:// folder, the base path of TF Serving; the model is in a folder
             below it whose name is the version.
         version: int or None. None takes the one behind the last that is there, from 1.
@@ -45,6 +58,7 @@ def export(
         buckets: Lengths that rows are cut to, see `length_batches`; None chooses them.
         tokens_at_once: int. Most tokens that go through the model together, padding counted; a row
             may have more. Many of them go faster, and have more padding among them.
+        top_k: int or None. Pieces that a FillMask gives for each place; None gives 5.
         warmup: bool. Whether requests that TF Serving warms up with are written, for which
             tensorflow-serving-api must be installed.
 
@@ -61,7 +75,7 @@ def export(
         raise InputError(f"version must be greater than 0. Received: {version}.")
     if warmup:
         require_messages()
-    served = servable(model, pairs, buckets=buckets, tokens_at_once=tokens_at_once)
+    served = servable(model, pairs, top_k, buckets=buckets, tokens_at_once=tokens_at_once)
     signatures = served.signatures()
     if version is not None and version in versions(path):
         raise already_there(path, version)
@@ -70,7 +84,7 @@ def export(
     beside = tempfile.gettempdir() if "://" in path else path
     unfinished = os.path.join(beside, f"{_UNFINISHED}{uuid.uuid4().hex[:12]}")
     module = tf.Module()
-    module.variables_of_model = [variable.value for variable in model.variables]
+    module.variables_of_model = [variable.value for variable in served.model.variables]
     try:
         os.makedirs(unfinished)
         with _without_notes():
@@ -90,8 +104,8 @@ def model_name(path: str) -> str:
     return name or "model"
 
 
-def load_model(path: str) -> keras.Model:
-    """Loads what can be exported: a model of a task, or a sentence encoder.
+def load_model(path: str) -> keras.Model | FillMask:
+    """Loads what can be exported: a model of a task, a sentence encoder, or one that fills masks.
 
     Args:
         path: str. What `checkpoints.source.read_weights` reads.
@@ -100,9 +114,53 @@ def load_model(path: str) -> keras.Model:
         InputError: If there is no such model.
     """
     source = read_weights(path)
-    if source.model == "BertSentenceEncoder" or source.pooling:
+    if source.model == BertSentenceEncoder.__name__ or source.pooling:
         return BertSentenceEncoder.from_pretrained(path)
+    if source.model == BertPretrainer.__name__:
+        return FillMask.from_pretrained(path)
     return load_task_model(path)
+
+
+def servable(
+    model: keras.Model | FillMask,
+    pairs: bool | None = None,
+    top_k: int | None = None,
+    **settings: Any,
+) -> Servable:
+    """Returns a model with what its task has before and behind it.
+
+    Args:
+        model: What `export` takes.
+        pairs: bool or None. See `ServableTextClassifier`; other models have none.
+        top_k: int or None. See `ServableFillMask`; other models have none.
+        **settings: Those of `Servable`.
+
+    Raises:
+        InputError: If it is another model, or a setting is given that it has not.
+    """
+    name = type(model).__name__
+    if pairs and not isinstance(model, BertTextClassifier):
+        raise InputError(f"A {name} takes no pairs of texts; leave pairs out.")
+    if top_k is not None and not isinstance(model, FillMask):
+        raise InputError(f"A {name} gives no words for masked places; leave top_k out.")
+    if isinstance(model, BertTextClassifier):
+        return ServableTextClassifier(model, pairs, **settings)
+    if isinstance(model, FillMask):
+        return ServableFillMask(model, 5 if top_k is None else top_k, **settings)
+    for kind, of_kind in _OTHERS.items():
+        if isinstance(model, kind):
+            return of_kind(model, **settings)
+    raise InputError(
+        f"A {name} cannot be exported; a model of a task, a BertSentenceEncoder or a FillMask can."
+    )
+
+
+_OTHERS = {
+    BertMultipleChoice: ServableMultipleChoice,
+    BertQuestionAnswerer: ServableQuestionAnswerer,
+    BertSentenceEncoder: ServableSentenceEncoder,
+    BertTokenClassifier: ServableTokenClassifier,
+}
 
 
 def versions(path: str) -> list[int]:

@@ -24,24 +24,25 @@ def length_buckets(longest: int) -> list[int]:
 
 
 def compute_by_length(
-    compute: Callable[[Mapping[str, tf.Tensor]], tf.Tensor],
+    compute: Callable[[Mapping[str, tf.Tensor]], Mapping[str, tf.Tensor]],
     rows: Mapping[str, tf.Tensor],
     buckets: Sequence[int],
     tokens_at_once: int,
-    output: tf.TensorSpec,
-) -> tf.Tensor:
+    outputs: Mapping[str, tf.TensorSpec],
+) -> dict[str, tf.Tensor]:
     """Computes rows in batches of like length.
 
     Args:
         compute: Callable from a part of the rows, cut to one of the buckets or to the length that
-            they have, to a tensor of as many rows.
+            they have, to tensors of as many rows.
         rows: Mapping of int32 tensors [rows, length], one of them `padding_mask`.
         buckets: Ascending lengths.
         tokens_at_once: int. Most tokens of a batch, padding counted; a row may have more.
-        output: tf.TensorSpec of what `compute` returns; only the number of rows is open.
+        outputs: tf.TensorSpec of each of the tensors that `compute` returns. The number of rows is
+            open, and where the second axis is, too, it is the length.
 
     Returns:
-        Tensor of all rows, in their order.
+        Dict of tensors of all rows, in their order; 0 behind the length that a row was cut to.
     """
     number, length = tf.unstack(tf.shape(rows["padding_mask"]))
     # A row ends with its last real token, also where there is padding before it.
@@ -49,20 +50,38 @@ def compute_by_length(
     lengths = tf.reduce_max(tf.pad(places, [[0, 0], [0, 1]]), axis=1)
     order = tf.argsort(lengths, direction="DESCENDING", stable=True)
     allowed = tf.constant(list(buckets), tf.int32)
+    of_pieces = {name for name, spec in outputs.items() if spec.shape[1] is None}
 
-    def compute_some(start: tf.Tensor, found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def compute_some(
+        start: tf.Tensor, found: dict[str, tf.Tensor]
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         bucket = tf.reduce_sum(tf.cast(allowed < tf.gather(lengths, order[start]), tf.int32))
         kept = tf.minimum(tf.gather(allowed, tf.minimum(bucket, len(buckets) - 1)), length)
         end = start + tf.maximum(tokens_at_once // kept, 1)
         chosen = order[start:end]
         part = {name: tf.gather(row, chosen)[:, :kept] for name, row in rows.items()}
-        return end, tf.tensor_scatter_nd_update(found, chosen[:, tf.newaxis], compute(part))
+        values = dict(compute(part))
+        for name in of_pieces:
+            missing = [[0, 0]] * values[name].shape.rank
+            missing[1] = [0, length - kept]
+            values[name] = tf.pad(values[name], missing)
+        return end, {
+            name: tf.tensor_scatter_nd_update(found[name], chosen[:, tf.newaxis], value)
+            for name, value in values.items()
+        }
 
+    nothing = {
+        name: tf.zeros(
+            [number, *([length] if name in of_pieces else []), *filter(None, spec.shape[1:])],
+            spec.dtype,
+        )
+        for name, spec in outputs.items()
+    }
     _, found = tf.while_loop(
         lambda start, found: start < number,
         compute_some,
-        (tf.constant(0), tf.zeros([number, *output.shape[1:]], output.dtype)),
-        shape_invariants=(tf.TensorShape([]), output.shape),
+        (tf.constant(0), nothing),
+        shape_invariants=(tf.TensorShape([]), {n: spec.shape for n, spec in outputs.items()}),
         parallel_iterations=1,
     )
     return found

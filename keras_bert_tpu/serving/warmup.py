@@ -6,12 +6,13 @@ meets, memory and kernels. There is one for each signature and length, in
 """
 
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
 
 from keras_bert_tpu.config import InputError
-from keras_bert_tpu.serving.signatures import DEFAULT, EXAMPLES, IDS, ROWS, Servable
+from keras_bert_tpu.serving.signatures import DEFAULT, EXAMPLES, IDS, Servable
 
 FILE = posixpath.join("assets.extra", "tf_serving_warmup_requests")
 
@@ -62,40 +63,42 @@ def write_warmup(folder: str, served: Servable, name: str) -> int:
 
 def warmup_inputs(served: Servable) -> Iterator[tuple[str, dict[str, tf.Tensor]]]:
     """Yields a signature and its inputs, one row, for each signature and bucket."""
+    names = [spec.name for spec in served.row_specs()]
     for length in served.buckets:
-        texts = texts_of_length(served, length)
+        inputs = inputs_of_length(served, length)
+        columns = {name: tf.constant(value) for name, value in inputs.items()}
         features = {
-            key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[text.encode()]))
-            for key, text in texts.items()
+            name: tf.train.Feature(
+                bytes_list=tf.train.BytesList(value=[text.encode() for text in _flat(value)])
+            )
+            for name, value in inputs.items()
         }
         example = tf.train.Example(features=tf.train.Features(feature=features))
-        yield DEFAULT, {key: tf.constant([text]) for key, text in texts.items()}
-        rows = served.rows([tf.constant([text]) for text in texts.values()])
-        yield IDS, {key: rows[key][:, :length] for key in ROWS}
+        yield DEFAULT, columns
+        rows = served.rows(*columns.values())
+        yield IDS, {name: rows[name][..., :length] for name in names}
         yield EXAMPLES, {"examples": tf.constant([example.SerializeToString()])}
 
 
-def texts_of_length(served: Servable, length: int) -> dict[str, str]:
-    """Returns texts, by the names of a model's inputs, that make a row of so many tokens.
+def inputs_of_length(served: Servable, length: int) -> dict[str, list[Any]]:
+    """Returns a request of one whose rows have so many tokens.
 
     A row has at least one piece of each text.
     """
     word = _word_of_one_piece(served)
     # [CLS], and a [SEP] behind each text.
     pieces = max(length - 1 - len(served.texts), len(served.texts))
-    shares = _shares(pieces, len(served.texts))
-    return {
-        name: " ".join([word] * share) for name, share in zip(served.texts, shares, strict=True)
-    }
+    return served.one_request([" ".join([word] * n) for n in served.pieces_of_inputs(pieces)])
 
 
-def _shares(pieces: int, texts: int) -> Sequence[int]:
-    return [pieces] if texts == 1 else [pieces - pieces // 2, pieces // 2]
+def _flat(value: list[Any]) -> list[str]:
+    """The strings of an input of one, which may be a list of choices."""
+    return value[0] if isinstance(value[0], list) else value
 
 
 def _word_of_one_piece(served: Servable) -> str:
     """A word that the tokenizer makes one piece of."""
-    tokenizer = served.model.tokenizer
+    tokenizer = served.tokenizer
     vocabulary = tokenizer.vocabulary
     ids = [i for i in range(len(vocabulary)) if i not in vocabulary.special_ids]
     words = [vocabulary.pieces[i] for i in ids]

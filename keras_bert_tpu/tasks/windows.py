@@ -9,7 +9,7 @@ import numpy as np
 
 # What a window's length adds to the score of its pieces: of two windows with the same context, the
 # longer one is better.
-_LENGTH_WEIGHT = 0.01
+LENGTH_WEIGHT = 0.01
 
 
 class Spans(NamedTuple):
@@ -63,6 +63,6 @@ def max_context(found: Spans, pieces: int) -> np.ndarray:
     starts, lengths = found.starts[:, np.newaxis], found.lengths[:, np.newaxis]
     left = position - starts
     right = starts + lengths - 1 - position
-    score = np.minimum(left, right) + _LENGTH_WEIGHT * lengths
+    score = np.minimum(left, right) + LENGTH_WEIGHT * lengths
     score[(left < 0) | (right < 0)] = -np.inf
     return np.argmax(score, axis=0).astype(np.int32)

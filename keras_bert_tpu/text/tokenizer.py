@@ -151,6 +151,17 @@ class BertTokenizer:
         """
         return tf.gather(self._pieces, ids)
 
+    def begins_word(self, ids: IdsLike) -> tf.Tensor | tf.RaggedTensor:
+        """Tells which pieces begin a word, as all do that have no "##".
+
+        Args:
+            ids: int tensor or ragged tensor of any shape, each from 0 to the vocabulary's size - 1.
+
+        Returns:
+            bool, of the same shape.
+        """
+        return tf.logical_not(tf.gather(self._is_suffix, ids))
+
     def detokenize(self, ids: IdsLike, skip_special_tokens: bool = True) -> tf.Tensor:
         """Joins pieces to text for people to read.
 

@@ -62,7 +62,11 @@ class Predictor:
                 if axis is not None:
                     missing = [(0, 0)] * outputs.ndim
                     missing[axis] = (0, arrays.max_length - outputs.shape[axis])
-                    outputs = np.pad(outputs, missing, constant_values=NO_SCORE)
+                    outputs = np.pad(outputs, missing)
+                    # Scores of padding would tell with which rows it was in a batch.
+                    is_piece = arrays.tokens["padding_mask"][rows] > 0
+                    is_piece = np.expand_dims(is_piece, 3 - axis)
+                    outputs = np.where(is_piece, outputs, NO_SCORE)
                 if results is None:
                     results = np.empty([len(arrays), *outputs.shape[1:]], "float32")
                 results[rows] = outputs

@@ -13,10 +13,19 @@ from google.protobuf import descriptor_pb2
 from tensorflow.core.protobuf import named_tensor_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
+from keras_bert_tpu.pipelines.fill_mask import FillMask
 from keras_bert_tpu.serving.export import export
 from keras_bert_tpu.serving.warmup import FILE
 
-from exported import classifier, sentence_encoder
+from exported import (
+    CHECKPOINT,
+    LENGTH,
+    answerer,
+    chooser,
+    classifier,
+    sentence_encoder,
+    tagger,
+)
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
 
@@ -55,9 +64,20 @@ def descriptors(file):
     return descriptor_pb2.FileDescriptorSet(file=found.values()).SerializeToString()
 
 
-@pytest.mark.parametrize("model", [classifier, lambda: classifier(pairs=True), sentence_encoder])
+MODELS = {
+    "classifier": classifier,
+    "pairs": lambda: classifier(pairs=True),
+    "sentences": sentence_encoder,
+    "questions": answerer,
+    "entities": tagger,
+    "choices": chooser,
+    "masked words": lambda: FillMask.from_pretrained(CHECKPOINT, sequence_length=LENGTH),
+}
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_warmup_gets_in_cpp_what_it_gets_in_python(replay, tmp_path, model):
-    folder, _ = export(model(), str(tmp_path / "base"))
+    folder, served = export(model(), str(tmp_path / "base"), buckets=[16])
     (tmp_path / "descriptors").write_bytes(descriptors(prediction_log_pb2.DESCRIPTOR))
     arguments = [folder, tmp_path / "descriptors", tmp_path / "answers", *LIBRARIES]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
@@ -80,4 +100,4 @@ def test_warmup_gets_in_cpp_what_it_gets_in_python(replay, tmp_path, model):
                 assert found.tolist() == value.numpy().tolist()
             else:
                 np.testing.assert_allclose(found, value, atol=1e-5)
-    assert number == 9 and not answers
+    assert number == 3 * len(served.buckets) and not answers

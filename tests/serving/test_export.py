@@ -8,7 +8,6 @@ import threading
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_bert_tpu.config import InputError
 from keras_bert_tpu.models.encoder import BertEncoder
@@ -16,26 +15,19 @@ from keras_bert_tpu.models.text_classifier import BertTextClassifier
 from keras_bert_tpu.serving import export as export_module
 from keras_bert_tpu.serving.export import export, load_model
 from keras_bert_tpu.serving.length_batches import length_buckets
-from keras_bert_tpu.serving.warmup import FILE, texts_of_length
+from keras_bert_tpu.serving.warmup import FILE, inputs_of_length
 
-from exported import CHECKPOINT, LENGTH, TEXTS, classifier, examples_of, sentence_encoder
-
-# All that an export may have in its graphs. TensorFlow 2.12 and tensorflow-text 2.12, which are in
-# the images of TF Serving from 2.12 on, know each of them.
-KNOWN_OPERATIONS = set(
-    """
-    AddV2 All Any ArgMax Assert AssignVariableOp BatchMatMulV2 BiasAdd BroadcastTo Cast ConcatV2
-    Const Cumsum DenseBincount DisableCopyOnRead Einsum EnsureShape Equal Erf Exp ExpandDims
-    FastWordpieceTokenizeWithOffsets Fill FloorDiv GatherNd GatherV2 Greater GreaterEqual Identity
-    IdentityN If Less LessEqual LogicalAnd LogicalNot MatMul Max Maximum Mean MergeV2Checkpoints
-    Minimum Mul Neg NoOp NormalizeUTF8 OneHot Pack Pad ParseExampleV2 Placeholder Pow Prod
-    RaggedGather RaggedRange RaggedTensorToTensor Range ReadVariableOp RealDiv Reshape RestoreV2
-    Rsqrt SaveV2 ScatterNd SegmentMax SegmentMin Select SelectV2 Shape ShardedFilename Sigmoid Size
-    Softmax Square Squeeze StatefulPartitionedCall StatelessIf StaticRegexFullMatch
-    StaticRegexReplace StridedSlice StringJoin StringLength StringLower Sub Substr Sum Tanh
-    TensorScatterUpdate Tile TopKV2 Transpose UnicodeTranscode Unpack VarHandleOp Where While
-    """.split()
+from exported import (
+    CHECKPOINT,
+    KNOWN_OPERATIONS,
+    LENGTH,
+    TEXTS,
+    classifier,
+    examples_of,
+    operations_of,
+    sentence_encoder,
 )
+
 # Runs a signature where this package cannot be imported.
 ALONE = """
 import sys
@@ -234,14 +226,7 @@ def test_inputs_of_another_kind_are_refused(signatures):
 
 
 def test_operations_are_those_that_released_servers_know(served):
-    with open(os.path.join(served[2], "saved_model.pb"), "rb") as file:
-        saved = saved_model_pb2.SavedModel.FromString(file.read())
-    (graph,) = saved.meta_graphs
-    nodes = [
-        *graph.graph_def.node,
-        *(n for f in graph.graph_def.library.function for n in f.node_def),
-    ]
-    found = {node.op for node in nodes}
+    found = operations_of(served[2])
     assert found <= KNOWN_OPERATIONS
     assert "FastWordpieceTokenizeWithOffsets" in found
 
@@ -288,8 +273,8 @@ def test_warmup_has_a_request_of_each_signature_and_length(served, signatures):
 def test_texts_of_pairs_share_a_length(tmp_path):
     model = classifier(pairs=True)
     _, served = export(model, str(tmp_path / "pairs"), warmup=False)
-    texts = texts_of_length(served, 16)
-    counts = [len(model.tokenizer(text)) for text in texts.values()]
+    inputs = inputs_of_length(served, 16)
+    counts = [len(model.tokenizer(text)) for (text,) in inputs.values()]
     assert sum(counts) + 3 == 16 and min(counts) > 5
 
 

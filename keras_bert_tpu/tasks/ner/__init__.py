@@ -13,16 +13,26 @@ from keras_bert_tpu.tasks.ner.reading import (
     read_sentences,
     write_predictions,
 )
-from keras_bert_tpu.tasks.ner.schemes import Entity, find_entities, first_break, scheme_of
+from keras_bert_tpu.tasks.ner.schemes import (
+    OUTSIDE,
+    Entity,
+    find_entities,
+    first_break,
+    goes_on,
+    scheme_of,
+    split_label,
+)
 from keras_bert_tpu.tasks.ner.scoring import score
 
 __all__ = [
+    "OUTSIDE",
     "Entity",
     "NerFeatures",
     "Sentence",
     "find_entities",
     "find_scheme",
     "first_break",
+    "goes_on",
     "label_names",
     "labels_of_words",
     "make_features",
@@ -30,5 +40,6 @@ __all__ = [
     "read_sentences",
     "scheme_of",
     "score",
+    "split_label",
     "write_predictions",
 ]

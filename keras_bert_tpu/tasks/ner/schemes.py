@@ -71,22 +71,29 @@ def find_entities(labels: Sequence[str]) -> list[Entity]:
     """
     found = []
     first = 0
-    previous, previous_type = OUTSIDE, ""
+    previous = OUTSIDE
     for position, label in enumerate((*labels, OUTSIDE)):
-        prefix, kind = split_label(label)
-        is_inside = previous != OUTSIDE
-        goes_on = (
-            is_inside
-            and previous not in ("E", "S")
-            and prefix in ("I", "E")
-            and kind == previous_type
-        )
-        if is_inside and not goes_on:
-            found.append(Entity(previous_type, first, position - 1))
-        if not goes_on:
+        same = goes_on(previous, label)
+        if previous != OUTSIDE and not same:
+            found.append(Entity(split_label(previous)[1], first, position - 1))
+        if not same:
             first = position
-        previous, previous_type = prefix, kind
+        previous = label
     return found
+
+
+def goes_on(before: str, label: str) -> bool:
+    """Tells whether a word belongs to the entity of the word before it, as in `find_entities`.
+
+    Args:
+        before: str. Label of the word before.
+        label: str. Label of the word.
+
+    Raises:
+        InputError: If one of them is no label.
+    """
+    (previous, previous_type), (prefix, kind) = split_label(before), split_label(label)
+    return previous in ("B", "I") and prefix in ("I", "E") and kind == previous_type
 
 
 def scheme_of(sentences: Sequence[Sequence[str]]) -> Scheme:

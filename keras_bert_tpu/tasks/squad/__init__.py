@@ -4,8 +4,16 @@ The way is `read`, `make_features`, a model's logits, `find_answers`, and from i
 and `write_predictions`.
 """
 
-from keras_bert_tpu.tasks.squad.features import SquadFeatures, make_features
+from keras_bert_tpu.tasks.squad.features import (
+    DOC_STRIDE,
+    MAX_QUERY_LENGTH,
+    SPECIALS,
+    SquadFeatures,
+    make_features,
+)
 from keras_bert_tpu.tasks.squad.predictions import (
+    MAX_ANSWER_LENGTH,
+    N_BEST,
     SquadPredictions,
     find_answers,
     write_predictions,
@@ -14,6 +22,11 @@ from keras_bert_tpu.tasks.squad.reading import Answer, Question, misplaced_answe
 from keras_bert_tpu.tasks.squad.scoring import best_threshold, normalize_answer, score
 
 __all__ = [
+    "DOC_STRIDE",
+    "MAX_ANSWER_LENGTH",
+    "MAX_QUERY_LENGTH",
+    "N_BEST",
+    "SPECIALS",
     "Answer",
     "Question",
     "SquadFeatures",

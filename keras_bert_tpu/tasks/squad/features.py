@@ -14,7 +14,9 @@ from keras_bert_tpu.text.tokenizer import BertTokenizer
 
 # Texts that are tokenized at once.
 _BATCH = 512
-_SPECIALS = 3  # [CLS] question [SEP] passage [SEP]
+SPECIALS = 3  # [CLS] question [SEP] passage [SEP]
+# The paper's settings: pieces from window to window, and of a question.
+DOC_STRIDE, MAX_QUERY_LENGTH = 128, 64
 
 
 class SquadFeatures(NamedTuple):
@@ -66,8 +68,8 @@ def make_features(
     questions: Sequence[Question],
     tokenizer: BertTokenizer,
     sequence_length: int = 384,
-    doc_stride: int = 128,
-    max_query_length: int = 64,
+    doc_stride: int = DOC_STRIDE,
+    max_query_length: int = MAX_QUERY_LENGTH,
 ) -> SquadFeatures:
     """Makes the rows of questions; passages that are too long are cut into windows.
 
@@ -89,10 +91,10 @@ def make_features(
     Raises:
         InputError: If the lengths leave no room for a passage.
     """
-    if min(doc_stride, max_query_length, sequence_length - _SPECIALS - max_query_length) < 1:
+    if min(doc_stride, max_query_length, sequence_length - SPECIALS - max_query_length) < 1:
         raise InputError(
             f"doc_stride and max_query_length must be at least 1, and sequence_length greater than "
-            f"max_query_length + {_SPECIALS}, to leave room for the passage. Received: "
+            f"max_query_length + {SPECIALS}, to leave room for the passage. Received: "
             f"doc_stride={doc_stride}, max_query_length={max_query_length}, "
             f"sequence_length={sequence_length}."
         )
@@ -151,7 +153,7 @@ def _cut(
     in_max_context = [np.zeros(0, bool)]
     for index, (pieces, query) in enumerate(zip(passage_of, queries, strict=True)):
         size = len(pieces.ids)
-        found = windows.spans(size, sequence_length - _SPECIALS - len(query), stride)
+        found = windows.spans(size, sequence_length - SPECIALS - len(query), stride)
         best = windows.max_context(found, size)
         for number, (start, length) in enumerate(zip(*found, strict=True)):
             in_max_context.append(best[start : start + length] == number)

@@ -19,6 +19,8 @@ from keras_bert_tpu.tasks.squad.features import SquadFeatures
 from keras_bert_tpu.tasks.squad.reading import Question
 
 PREDICTIONS, NBEST, NULL_ODDS = "predictions.json", "nbest_predictions.json", "null_odds.json"
+# The paper's settings: answers that are kept, and pieces that one may have.
+N_BEST, MAX_ANSWER_LENGTH = 20, 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +76,8 @@ def find_answers(
     features: SquadFeatures,
     questions: Sequence[Question],
     version_2: bool,
-    n_best: int = 20,
-    max_answer_length: int = 30,
+    n_best: int = N_BEST,
+    max_answer_length: int = MAX_ANSWER_LENGTH,
 ) -> SquadPredictions:
     """Finds the best answers.
 
