@@ -1,7 +1,7 @@
 """Masked words filled in: text with [MASK] in, the likeliest pieces out."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -45,18 +45,21 @@ class FillMask:
         self.sequence_length = sequence_length
 
     @classmethod
-    def from_pretrained(cls, path: str, sequence_length: int = 128) -> "FillMask":
+    def from_pretrained(
+        cls, path: str, sequence_length: int = 128, dtype: Any = None
+    ) -> "FillMask":
         """Loads model and tokenizer.
 
         Args:
             path: str. What `BertPretrainer.from_pretrained` reads, with a vocabulary.
             sequence_length: int. Length of the rows.
+            dtype: Keras dtype policy, for example "mixed_bfloat16".
 
         Raises:
             InputError: If the folder is not whole.
         """
         source = read_weights(path)
-        model = BertPretrainer(source.encoder)
+        model = BertPretrainer(source.encoder, dtype=dtype)
         load_weights(model, source)
         return cls(model, source.tokenizer(), sequence_length)
 

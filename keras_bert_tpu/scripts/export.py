@@ -93,6 +93,28 @@ def define_flags(values: flags.FlagValues) -> None:
         1,
         flag_values=values,
     )
+    flags.DEFINE_enum(
+        "weights",
+        "float32",
+        ["float32", "bfloat16", "int8"],
+        "How matrices are kept, on disk and in memory; each request makes float32 of them, which "
+        "takes some milliseconds.",
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "dtype",
+        "float32",
+        ["float32", "mixed_bfloat16", "mixed_float16"],
+        "What the model computes in; others than float32 are for GPUs and TPUs.",
+        flag_values=values,
+    )
+    flags.DEFINE_boolean(
+        "xla",
+        False,
+        "Let XLA compile the model for some shapes; start the server with "
+        "--xla_cpu_compilation_enabled.",
+        flag_values=values,
+    )
     flags.DEFINE_boolean("warmup", True, "Write warm-up requests.", flag_values=values)
 
 
@@ -104,13 +126,15 @@ def main() -> None:
 
     values = flags.FLAGS
     folder, served = export(
-        load_model(values.model),
+        load_model(values.model, values.dtype),
         values.output,
         values.version,
         values.pairs,
         None if values.buckets is None else app.whole_numbers("buckets", values.buckets),
         values.tokens_at_once,
         values.top_k,
+        values.weights,
+        values.xla,
         values.warmup,
     )
     write_deployment(values.output)

@@ -30,6 +30,7 @@ from keras_bert_tpu.serving.questions import ServableQuestionAnswerer
 from keras_bert_tpu.serving.signatures import Servable
 from keras_bert_tpu.serving.text_scores import ServableSentenceEncoder, ServableTextClassifier
 from keras_bert_tpu.serving.warmup import require_messages, write_warmup
+from keras_bert_tpu.serving.weights import Kind
 from keras_bert_tpu.tasks.prediction import load_task_model
 
 # TF Serving passes over folders whose names are no numbers.
@@ -44,6 +45,8 @@ def export(
     buckets: Sequence[int] | None = None,
     tokens_at_once: int = 512,
     top_k: int | None = None,
+    weights: Kind = "float32",
+    xla: bool = False,
     warmup: bool = True,
 ) -> tuple[str, Servable]:
     """Writes a SavedModel with the tokenizer inside, complete or not at all.
@@ -59,6 +62,10 @@ def export(
         tokens_at_once: int. Most tokens that go through the model together, padding counted; a row
             may have more. Many of them go faster, and have more padding among them.
         top_k: int or None. Pieces that a FillMask gives for each place; None gives 5.
+        weights: "float32", "bfloat16" or "int8". How the matrices are kept: in as many bytes for
+            each number, and computed with in float32.
+        xla: bool. Whether XLA compiles the model, once for each of some shapes; a server must be
+            told to allow it.
         warmup: bool. Whether requests that TF Serving warms up with are written, for which
             tensorflow-serving-api must be installed.
 
@@ -75,7 +82,15 @@ def export(
         raise InputError(f"version must be greater than 0. Received: {version}.")
     if warmup:
         require_messages()
-    served = servable(model, pairs, top_k, buckets=buckets, tokens_at_once=tokens_at_once)
+    served = servable(
+        model,
+        pairs,
+        top_k,
+        buckets=buckets,
+        tokens_at_once=tokens_at_once,
+        weights=weights,
+        xla=xla,
+    )
     signatures = served.signatures()
     if version is not None and version in versions(path):
         raise already_there(path, version)
@@ -84,7 +99,7 @@ def export(
     beside = tempfile.gettempdir() if "://" in path else path
     unfinished = os.path.join(beside, f"{_UNFINISHED}{uuid.uuid4().hex[:12]}")
     module = tf.Module()
-    module.variables_of_model = [variable.value for variable in served.model.variables]
+    module.variables_of_model = served.weights.variables
     try:
         os.makedirs(unfinished)
         with _without_notes():
@@ -104,21 +119,22 @@ def model_name(path: str) -> str:
     return name or "model"
 
 
-def load_model(path: str) -> keras.Model | FillMask:
+def load_model(path: str, dtype: Any = None) -> keras.Model | FillMask:
     """Loads what can be exported: a model of a task, a sentence encoder, or one that fills masks.
 
     Args:
         path: str. What `checkpoints.source.read_weights` reads.
+        dtype: Keras dtype policy, for example "mixed_bfloat16".
 
     Raises:
         InputError: If there is no such model.
     """
     source = read_weights(path)
     if source.model == BertSentenceEncoder.__name__ or source.pooling:
-        return BertSentenceEncoder.from_pretrained(path)
+        return BertSentenceEncoder.from_pretrained(path, dtype=dtype)
     if source.model == BertPretrainer.__name__:
-        return FillMask.from_pretrained(path)
-    return load_task_model(path)
+        return FillMask.from_pretrained(path, dtype=dtype)
+    return load_task_model(path, dtype)
 
 
 def servable(

@@ -28,6 +28,8 @@ class ServableFillMask(Servable):
         InputError: If top_k is not from 1 to the number of pieces.
     """
 
+    has_static_shapes = False
+
     def __init__(self, fill: FillMask, top_k: int = 5, **settings: Any):
         super().__init__(fill.model, fill.tokenizer, fill.sequence_length, ("text",), **settings)
         vocabulary = self.tokenizer.vocabulary

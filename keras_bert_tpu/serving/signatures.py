@@ -16,7 +16,12 @@ import keras
 import tensorflow as tf
 
 from keras_bert_tpu.config import InputError
-from keras_bert_tpu.serving.length_batches import compute_by_length, length_buckets
+from keras_bert_tpu.serving.length_batches import (
+    compute_by_length,
+    length_buckets,
+    static_shapes,
+)
+from keras_bert_tpu.serving.weights import Kind, StoredWeights, using
 from keras_bert_tpu.text.rows import join_rows
 from keras_bert_tpu.text.tokenizer import BertTokenizer
 
@@ -35,10 +40,16 @@ class Servable:
         texts: Names of the string inputs.
         buckets: Lengths that rows are cut to; None takes `length_buckets`.
         tokens_at_once: int. Most tokens that go through the model together, padding counted.
+        weights: "float32", "bfloat16" or "int8". How they are kept, see `serving.weights`.
+        xla: bool. Whether XLA compiles the model, for each of some shapes.
 
     Raises:
-        InputError: If the model has no tokenizer, or a bucket is longer than its rows.
+        InputError: If the model has no tokenizer, a bucket is longer than its rows, or it cannot be
+            compiled.
     """
+
+    # Whether all shapes follow from those of the rows, as XLA wants it.
+    has_static_shapes = True
 
     def __init__(
         self,
@@ -48,7 +59,14 @@ class Servable:
         texts: Sequence[str],
         buckets: Sequence[int] | None = None,
         tokens_at_once: int = 512,
+        weights: Kind = "float32",
+        xla: bool = False,
     ):
+        if xla and not self.has_static_shapes:
+            raise InputError(
+                f"XLA cannot compile what a {type(model).__name__} does here: its shapes depend on "
+                f"the texts. Leave xla out."
+            )
         if tokenizer is None:
             raise InputError(
                 f"This {type(model).__name__} has no tokenizer to be exported with; make it by "
@@ -58,6 +76,8 @@ class Servable:
         self.sequence_length, self.texts = sequence_length, tuple(texts)
         self.buckets = checked_buckets(buckets, sequence_length)
         self.tokens_at_once = tokens_at_once
+        self.weights = StoredWeights(model, weights)
+        self.xla = xla
 
     # What each task says of itself.
 
@@ -167,16 +187,32 @@ class Servable:
         columns = [parsed[name] for name in self.texts]
         return self.of_texts(*(c.to_tensor() if _is_ragged(c) else c for c in columns))
 
+    def shapes(self) -> list[tuple[int, int]]:
+        """Returns the numbers of rows, and lengths, that a server should be warm for.
+
+        Rows of any number are computed alike, except where each shape is compiled.
+        """
+        if self.xla:
+            return static_shapes(self.buckets, self.tokens_at_once)
+        return [(1, length) for length in self.buckets]
+
     def _compute_all(self, *values: tf.Tensor) -> Tensors:
         # Rows of ids may be as long as the positions of the encoder.
         longest = self.model.config.max_positions
         buckets = [*self.buckets, longest] if self.buckets[-1] < longest else self.buckets
+        restored = self.weights.restored()
+
+        def compute(rows: Mapping[str, tf.Tensor]) -> Tensors:
+            with using(restored):
+                return self.compute(rows)
+
         return compute_by_length(
-            self.compute,
+            tf.function(compute, jit_compile=True) if self.xla else compute,
             dict(zip(ROWS, values, strict=True)),
             buckets,
             self.tokens_at_once,
             self.row_outputs(),
+            is_static=self.xla,
         )
 
 

@@ -62,7 +62,7 @@ def write_warmup(folder: str, served: Servable, name: str) -> int:
 
 
 def warmup_inputs(served: Servable) -> Iterator[tuple[str, dict[str, tf.Tensor]]]:
-    """Yields a signature and its inputs, one row, for each signature and bucket."""
+    """Yields a signature and its inputs: for each signature and bucket, and each shape of rows."""
     names = [spec.name for spec in served.row_specs()]
     for length in served.buckets:
         inputs = inputs_of_length(served, length)
@@ -78,6 +78,10 @@ def warmup_inputs(served: Servable) -> Iterator[tuple[str, dict[str, tf.Tensor]]
         rows = served.rows(*columns.values())
         yield IDS, {name: rows[name][..., :length] for name in names}
         yield EXAMPLES, {"examples": tf.constant([example.SerializeToString()])}
+        for number, of_length in served.shapes():
+            if of_length == length and number > 1:
+                ids = {name: rows[name][:1, ..., :length] for name in names}
+                yield IDS, {name: tf.repeat(row, number, axis=0) for name, row in ids.items()}
 
 
 def inputs_of_length(served: Servable, length: int) -> dict[str, list[Any]]:

@@ -54,7 +54,7 @@ def test_program_writes_a_model_and_tells_how_it_is_served(model_folder, tmp_pat
 
 def test_settings_reach_the_export(model_folder, tmp_path, capsys):
     arguments = [f"--model={model_folder}", f"--output={tmp_path / 'pairs'}", "--nowarmup"]
-    call_program(export, *arguments, "--pairs", "--version=5", "--buckets=8,20")
+    call_program(export, *arguments, "--pairs", "--version=5", "--buckets=8,20", "--weights=int8")
     assert json.dumps({"inputs": {"text": ["A fine day."], "text_pair": ["A fine day."]}}) in (
         capsys.readouterr().out
     )
@@ -62,6 +62,19 @@ def test_settings_reach_the_export(model_folder, tmp_path, capsys):
     found = signatures["serving_default"](text=tf.constant(["a"]), text_pair=tf.constant(["b"]))
     assert found["label"].shape == (1,)
     assert not (tmp_path / "pairs" / "5" / "assets.extra").exists()
+    # A byte for each number, where float32 has four.
+    kept = tmp_path / "pairs" / "5" / "variables"
+    numbers = sum(np.prod(shape) for _, shape in tf.train.list_variables(str(kept / "variables")))
+    assert sum(path.stat().st_size for path in kept.iterdir()) < 1.1 * numbers + 100_000
+
+
+def test_a_pre_trained_folder_fills_masks(tmp_path, capsys):
+    call_program(
+        export, f"--model={CHECKPOINT}", f"--output={tmp_path / 'out'}", "--nowarmup", "--top_k=3"
+    )
+    assert json.dumps({"inputs": {"text": ["It was a [MASK] day."]}}) in capsys.readouterr().out
+    answer = tf.saved_model.load(str(tmp_path / "out" / "1")).signatures["serving_default"]
+    assert answer(text=tf.constant(["It was a [MASK] day."]))["tokens"].shape == (1, 1, 3)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +82,7 @@ def test_settings_reach_the_export(model_folder, tmp_path, capsys):
     [
         ("--buckets=8,x", "--buckets must be whole numbers.*'8,x'"),
         ("--buckets=64", "from 1 to 32"),
-        (f"--model={CHECKPOINT}", "has no head of a task"),
+        ("--top_k=3", "leave top_k out"),
     ],
 )
 def test_what_cannot_be_exported_is_told(model_folder, tmp_path, flag, message):

@@ -66,6 +66,8 @@ def descriptors(file):
 
 MODELS = {
     "classifier": classifier,
+    "classifier in int8": classifier,
+    "classifier by XLA": classifier,
     "pairs": lambda: classifier(pairs=True),
     "sentences": sentence_encoder,
     "questions": answerer,
@@ -75,9 +77,13 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-def test_warmup_gets_in_cpp_what_it_gets_in_python(replay, tmp_path, model):
-    folder, served = export(model(), str(tmp_path / "base"), buckets=[16])
+SETTINGS = {"classifier in int8": {"weights": "int8"}, "classifier by XLA": {"xla": True}}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_warmup_gets_in_cpp_what_it_gets_in_python(replay, tmp_path, name):
+    settings = SETTINGS.get(name, {})
+    folder, served = export(MODELS[name](), str(tmp_path / "base"), buckets=[16], **settings)
     (tmp_path / "descriptors").write_bytes(descriptors(prediction_log_pb2.DESCRIPTOR))
     arguments = [folder, tmp_path / "descriptors", tmp_path / "answers", *LIBRARIES]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
@@ -100,4 +106,4 @@ def test_warmup_gets_in_cpp_what_it_gets_in_python(replay, tmp_path, model):
                 assert found.tolist() == value.numpy().tolist()
             else:
                 np.testing.assert_allclose(found, value, atol=1e-5)
-    assert number == 3 * len(served.buckets) and not answers
+    assert number == 2 * len(served.buckets) + len(served.shapes()) and not answers
