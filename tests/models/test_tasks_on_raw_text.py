@@ -79,6 +79,7 @@ def test_sentences_count_as_their_weights_say(words):
     np.testing.assert_allclose(weighted, alone, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_answers_are_learned_from_any_window():
     keras.utils.set_random_seed(1)
     model = BertQuestionAnswerer.from_pretrained(CHECKPOINT, sequence_length=96)
@@ -101,6 +102,7 @@ def test_answers_are_learned_from_any_window():
     )
 
 
+@pytest.mark.slow
 def test_that_there_is_no_answer_is_learned():
     keras.utils.set_random_seed(1)
     model = fast(BertQuestionAnswerer.from_pretrained(CHECKPOINT, sequence_length=96))
@@ -112,6 +114,7 @@ def test_that_there_is_no_answer_is_learned():
     assert np.mean([(f.null_odds > 0) == (i % 2 == 0) for i, f in enumerate(found)]) > 0.9
 
 
+@pytest.mark.slow
 def test_right_choices_are_learned():
     keras.utils.set_random_seed(1)
     model = BertMultipleChoice.from_pretrained(CHECKPOINT, sequence_length=48)

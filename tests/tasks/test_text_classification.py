@@ -152,7 +152,7 @@ def test_lower_layers_learn_slower_and_frozen_ones_not_at_all(examples):
     assert 0 < moved("layer_0/") < 0.05 * moved("layer_3/")
 
 
-@pytest.mark.parametrize("lora_rank", [0, 2])
+@pytest.mark.parametrize("lora_rank", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_replicas_train_and_predict_as_one_does(tmp_path, lora_rank):
     program = pathlib.Path(__file__).parent / "finetuning_program.py"
     results = []

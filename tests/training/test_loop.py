@@ -110,7 +110,9 @@ def test_how_often_is_evaluated_changes_nothing(tmp_path, unbroken, records, voc
     assert checksums(tmp_path)[30] == checksums(unbroken)[30]
 
 
-@pytest.mark.parametrize("stopped_at", [13, 20, 29])
+@pytest.mark.parametrize(
+    "stopped_at", [13, *(pytest.param(step, marks=pytest.mark.slow) for step in (20, 29))]
+)
 def test_broken_run_goes_on_bit_equal(tmp_path, unbroken, records, vocabulary, stopped_at, capfd):
     config = make_config(vocabulary)
     with pytest.raises(RuntimeError, match="stopped by the test"):
@@ -250,6 +252,7 @@ def test_run_on_two_replicas_reports_and_resumes_as_on_one(tmp_path, on_one, rec
         shutil.rmtree(two / "checkpoints" / "step-00000020")
 
 
+@pytest.mark.slow
 def test_packed_rows_are_trained_on_by_two_replicas_as_by_one(tmp_path, on_one, records):
     config, _ = on_one
     phase = from_dict(PhaseConfig, {**PACKED, "steps": 40})
@@ -262,6 +265,7 @@ def test_packed_rows_are_trained_on_by_two_replicas_as_by_one(tmp_path, on_one, 
     assert_same_figures(tmp_path / "one", tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_run_goes_on_on_another_number_of_replicas_with_the_same_data(tmp_path, on_one, records):
     config, one = on_one
     moved = shutil.copytree(one, tmp_path / "moved")

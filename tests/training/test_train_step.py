@@ -51,7 +51,7 @@ def assert_close(results, expected):
             )
 
 
-@pytest.mark.parametrize("replicas", [2, 4])
+@pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_replicas_with_uneven_masks_train_and_report_as_one_does(tmp_path, on_one, replicas):
     # The rows of the last replicas hold no masked word at all.
     assert_close(train(tmp_path, replicas=replicas), on_one)
@@ -71,7 +71,10 @@ def test_slices_of_a_batch_add_up_to_the_whole(tmp_path, on_one, replicas, slice
     assert_close(train(tmp_path, replicas=replicas, accumulation_steps=slices), on_one)
 
 
-@pytest.mark.parametrize("how", [{"accumulation_steps": 2}, {"replicas": 2}])
+@pytest.mark.parametrize(
+    "how",
+    [{"accumulation_steps": 2}, pytest.param({"replicas": 2}, marks=pytest.mark.slow)],
+)
 def test_slices_and_replicas_draw_dropout_masks_of_their_own(tmp_path, how):
     # Of rows that stand there twice, the second half would repeat the loss of the first.
     half, rows = {"dropout": 0.1, "batches": [1]}, [0, 1, 2, 3]
@@ -90,7 +93,7 @@ def test_seeds_of_replicas_slices_and_rounds_never_meet():
     assert len(np.unique(first % 2**31)) == first.size
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_recomputed_layers_give_the_same_gradients_with_dropout(tmp_path, replicas):
     kept = train(tmp_path, replicas=replicas, dropout=0.1)
     assert_close(train(tmp_path, replicas=replicas, dropout=0.1, recompute=True), kept)
@@ -115,7 +118,9 @@ def weights_of(results):
     return {name: value for name, value in results.items() if name.startswith("pretrainer/")}
 
 
-@pytest.mark.parametrize(("replicas", "slices"), [(1, 1), (2, 2)])
+@pytest.mark.parametrize(
+    ("replicas", "slices"), [(1, 1), pytest.param(2, 2, marks=pytest.mark.slow)]
+)
 def test_step_that_is_not_finite_is_counted_and_changes_nothing_else(tmp_path, replicas, slices):
     how = {"replicas": replicas, "accumulation_steps": slices, "average_decay": 0.0}
     expected = train(tmp_path, batches=[1, 2, 3], **how)
