@@ -103,8 +103,7 @@ def write_folder(path: str, source: WeightsSource) -> None:
     Raises:
         InputError: If it has no vocabulary.
     """
-    if source.vocabulary is None:
-        raise InputError(f"{source.path} has no vocabulary, which the folder {path} must hold.")
+    source.require_vocabulary(f"the folder {path}")
     model = source.model
     if model == "BertPretrainer" and not _has_both_heads(source):
         model = "BertEncoder"

@@ -24,7 +24,7 @@ from keras_bert_tpu.checkpoints.names import (
 )
 from keras_bert_tpu.checkpoints.tensorflow_checkpoint import CheckpointFiles
 from keras_bert_tpu.checkpoints.weights_source import WeightsSource
-from keras_bert_tpu.config import EncoderConfig, InputError
+from keras_bert_tpu.config import EncoderConfig
 
 CHECKPOINT = "bert_model.ckpt"
 
@@ -112,8 +112,7 @@ def write_google(path: str, source: WeightsSource) -> None:
     Raises:
         InputError: If the source has no vocabulary.
     """
-    if source.vocabulary is None:
-        raise InputError(f"{source.path} has no vocabulary, which the folder {path} must hold.")
+    source.require_vocabulary(f"the folder {path}")
     theirs = {}
     left_out = []
     for name, array in source.arrays.items():

@@ -102,6 +102,7 @@ def read_hugging_face(path: str) -> WeightsSource:
         lower_case=tokenizer.lower_case,
         strip_accents=tokenizer.strip_accents,
         added_tokens=tokenizer.added_tokens,
+        no_tokenizer=tokenizer.refusal,
         labels=_labels(file, values, arrays, model),
     )
     return _with_modules(source)
@@ -120,8 +121,7 @@ def write_hugging_face(path: str, source: WeightsSource) -> None:
     Raises:
         InputError: If the source has no vocabulary.
     """
-    if source.vocabulary is None:
-        raise InputError(f"{source.path} has no vocabulary, which the folder {path} must hold.")
+    source.require_vocabulary(f"the folder {path}")
     architecture = architecture_of(source)
     arrays = {
         name: array

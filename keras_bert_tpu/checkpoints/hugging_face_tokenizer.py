@@ -22,10 +22,14 @@ class TokenizerFiles(NamedTuple):
     lower_case: bool
     strip_accents: bool | None
     added_tokens: tuple[str, ...]
+    # Why there is no vocabulary, where there is a tokenizer.
+    refusal: str = ""
 
 
 def read_tokenizer(path: str) -> TokenizerFiles:
     """Reads the tokenizer of a folder: vocab.txt, the WordPiece model of tokenizer.json, or both.
+
+    Another kind of tokenizer is not read, but told in `refusal`: the model can go without it.
 
     Settings of tokenizer_config.json go before those of tokenizer.json, as they do there. Added
     tokens are found in the text as they stand; there, those of an uncased tokenizer that are not
@@ -35,14 +39,24 @@ def read_tokenizer(path: str) -> TokenizerFiles:
         path: str. Local or gs:// folder.
 
     Raises:
-        InputError: If a file is damaged, the tokenizer is another one than BERT's, or vocab.txt and
-            tokenizer.json have other pieces.
+        InputError: If a file is damaged, a WordPiece tokenizer has other rules than BERT's, or
+            vocab.txt and tokenizer.json have other pieces.
     """
     names = list_folder(path)
     settings: dict[str, Any] = {}
     fast: dict[str, Any] = {}
     if TOKENIZER in names:
         fast = read_json_object(posixpath.join(path, TOKENIZER))
+        kind = _kind(fast)
+        if kind not in (None, "WordPiece"):
+            return TokenizerFiles(
+                None,
+                lower_case=True,
+                strip_accents=None,
+                added_tokens=(),
+                refusal=f"{posixpath.join(path, TOKENIZER)} has a model of type {kind!r}, and only "
+                f"WordPiece, which BERT has, can be read.",
+            )
     if SETTINGS in names:
         settings = read_json_object(posixpath.join(path, SETTINGS))
     rules = _rules(posixpath.join(path, TOKENIZER), fast)
@@ -220,13 +234,16 @@ def _added_tokens(
     return ids
 
 
+def _kind(fast: Mapping[str, Any]) -> Any:
+    """The type of the model in tokenizer.json; None if there is no model."""
+    model = fast.get("model")
+    return model.get("type", "WordPiece") if isinstance(model, dict) else None
+
+
 def _wordpiece_pieces(file: str, fast: Mapping[str, Any]) -> list[str]:
     model = fast.get("model")
-    kind = model.get("type", "WordPiece") if isinstance(model, dict) else None
-    if kind != "WordPiece":
-        raise InputError(
-            f"{file} has a model of type {kind!r}, and only WordPiece, which BERT has, can be read."
-        )
+    if _kind(fast) is None:
+        raise InputError(f"{file} has no model that says how words are cut; copy it again.")
     vocabulary = model.get("vocab")
     ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else []
     # As a set, as values of other types cannot be sorted.

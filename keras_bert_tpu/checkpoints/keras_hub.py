@@ -127,8 +127,7 @@ def write_keras_hub(path: str, source: WeightsSource) -> None:
             activation is one that KerasHub cannot compute.
     """
     hub = _import_keras_hub()
-    if source.vocabulary is None:
-        raise InputError(f"{source.path} has no vocabulary, which the preset {path} must hold.")
+    source.require_vocabulary(f"the preset {path}")
     encoder = source.encoder
     if encoder.hidden_activation == "relu":
         raise InputError(

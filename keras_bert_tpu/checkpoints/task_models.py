@@ -40,11 +40,14 @@ def from_source(
     sequence_length: int | None = None,
     dtype: Any = None,
     head: Mapping[str, Any] = types.MappingProxyType({}),
+    needs_tokenizer: bool = True,
 ) -> Model:
     """Makes a task model of weights that were read; the other arguments are those of `load`.
 
+    Without a tokenizer beside them it has none, if `needs_tokenizer` is not set.
+
     Raises:
-        InputError: If they are of another encoder or head.
+        InputError: If they are of another encoder or head, or there is no tokenizer.
     """
     is_same = source.model == model_class.__name__
     if not is_same:
@@ -56,7 +59,8 @@ def from_source(
     labels = source.labels if labels is None else tuple(labels)
     _check_labels(source.path, source.labels, labels)
     model = model_class(source.encoder, dtype=dtype, **_head(source, labels, head))
-    model.tokenizer = source.tokenizer()
+    if needs_tokenizer or source.vocabulary is not None:
+        model.tokenizer = source.tokenizer()
     model.labels = labels
     model.multi_label = source.multi_label
     model.pairs = source.pairs

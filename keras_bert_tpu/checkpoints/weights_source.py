@@ -28,6 +28,8 @@ class WeightsSource(NamedTuple):
         lower_case: bool. Of the tokenizer, like the next two.
         strip_accents: bool or None. None does as `lower_case` does.
         added_tokens: tuple of str.
+        no_tokenizer: str. Why the tokenizer that there is cannot be read; "" if there is none, or
+            it can.
         labels: tuple of str. Names of the classes of a classification head; () if none are known.
         sequence_length: int. Longest rows of a model of texts; 0 if it is not known.
         multi_label: bool. Whether a text may have several of the labels.
@@ -46,6 +48,7 @@ class WeightsSource(NamedTuple):
     lower_case: bool = True
     strip_accents: bool | None = None
     added_tokens: tuple[str, ...] = ()
+    no_tokenizer: str = ""
     labels: tuple[str, ...] = ()
     sequence_length: int = 0
     multi_label: bool = False
@@ -64,12 +67,22 @@ class WeightsSource(NamedTuple):
         """
         assign_arrays(self.path, model, self.arrays)
 
+    def require_vocabulary(self, what: str) -> None:
+        """Raises InputError if there is no vocabulary, which `what` must hold."""
+        if self.vocabulary is None:
+            raise InputError(
+                self.no_tokenizer or f"{self.path} has no vocabulary, which {what} must hold."
+            )
+
     def tokenizer(self) -> BertTokenizer:
         """Returns the tokenizer that the weights were trained with.
 
         Raises:
-            InputError: If there is no vocabulary beside the weights.
+            InputError: If there is no vocabulary beside the weights, or another tokenizer than
+                BERT's.
         """
+        if self.no_tokenizer:
+            raise InputError(self.no_tokenizer)
         if self.vocabulary is None:
             raise InputError(
                 f"There is no vocabulary beside the weights in {self.path}, so that text cannot be "

@@ -42,6 +42,8 @@ serving_ids gives the same where that does not speak of places in a text: start_
 end_logits [batch, length] for questions, and label, probabilities and logits of each piece for
 entities.
 
+A model with another tokenizer than BERT's WordPiece, such as byte-level BPE, has serving_ids alone.
+
 Short texts are not padded to the longest: rows are sorted by length and computed some at a time.
 Beside the versions stand batching_parameters.txt and models.config; the commands that start a
 server and ask it are printed. Warm-up requests need the extra serving
@@ -138,6 +140,11 @@ def main() -> None:
         values.warmup,
     )
     write_deployment(values.output)
+    if served.tokenizer is None:
+        print(
+            "There is no tokenizer of BERT's beside the weights: the model has no signatures of "
+            "text, and serving_ids alone."
+        )
     print(f"The model is in {folder}. Serve it, and ask:\n")
     print(f"  {docker_command(values.output)}\n")
     print(f"  {curl_command(values.output, served)}")

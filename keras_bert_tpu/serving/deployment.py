@@ -6,7 +6,7 @@ import posixpath
 
 from keras_bert_tpu.checkpoints.storage import write_atomically
 from keras_bert_tpu.serving.export import model_name
-from keras_bert_tpu.serving.signatures import Servable
+from keras_bert_tpu.serving.signatures import IDS, Servable
 
 BATCHING, MODELS = "batching_parameters.txt", "models.config"
 IMAGE = "tensorflow/serving"
@@ -54,7 +54,11 @@ def docker_command(path: str) -> str:
 
 def curl_command(path: str, served: Servable) -> str:
     """Returns the command that asks a server on this machine."""
-    body = json.dumps({"inputs": served.sample_request()})
+    if served.tokenizer is None:
+        row = {name: value.numpy().tolist() for name, value in served.row_of_length(8).items()}
+        body = json.dumps({"signature_name": IDS, "inputs": row})
+    else:
+        body = json.dumps({"inputs": served.sample_request()})
     return f"curl -d '{body}' http://localhost:8501/v1/models/{model_name(path)}:predict"
 
 

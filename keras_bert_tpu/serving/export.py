@@ -52,7 +52,8 @@ def export(
     """Writes a SavedModel with the tokenizer inside, complete or not at all.
 
     Args:
-        model: TaskModel or BertSentenceEncoder with a tokenizer, or a FillMask.
+        model: TaskModel or BertSentenceEncoder, or a FillMask. A TaskModel without a tokenizer has
+            `serving_ids` alone.
         path: str. Local or gs:// folder, the base path of TF Serving; the model is in a folder
             below it whose name is the version.
         version: int or None. None takes the one behind the last that is there, from 1.
@@ -122,6 +123,8 @@ def model_name(path: str) -> str:
 def load_model(path: str, dtype: Any = None) -> keras.Model | FillMask:
     """Loads what can be exported: a model of a task, a sentence encoder, or one that fills masks.
 
+    A model of a task may come without a tokenizer that a graph can have, and takes ids alone.
+
     Args:
         path: str. What `checkpoints.source.read_weights` reads.
         dtype: Keras dtype policy, for example "mixed_bfloat16".
@@ -134,7 +137,7 @@ def load_model(path: str, dtype: Any = None) -> keras.Model | FillMask:
         return BertSentenceEncoder.from_pretrained(path, dtype=dtype)
     if source.model == BertPretrainer.__name__:
         return FillMask.from_pretrained(path, dtype=dtype)
-    return load_task_model(path, dtype)
+    return load_task_model(path, dtype, needs_tokenizer=False)
 
 
 def servable(

@@ -50,7 +50,7 @@ class ServableQuestionAnswerer(ServableTaskModel):
 
     def __init__(self, model: BertQuestionAnswerer, **settings: Any):
         super().__init__(model, ("question", "context"), 2, of_pieces=True, **settings)
-        if self.sequence_length <= MAX_QUERY_LENGTH + SPECIALS:
+        if self.tokenizer and self.sequence_length <= MAX_QUERY_LENGTH + SPECIALS:
             raise InputError(
                 f"Rows of {self.sequence_length} pieces leave no room for a passage behind a "
                 f"question of {MAX_QUERY_LENGTH}; make the model with a greater sequence_length."

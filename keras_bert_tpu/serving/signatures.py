@@ -35,7 +35,7 @@ class Servable:
 
     Args:
         model: keras.Model.
-        tokenizer: BertTokenizer, or None.
+        tokenizer: BertTokenizer, or None, with which there is `serving_ids` alone.
         sequence_length: int. Longest rows that are made of text.
         texts: Names of the string inputs.
         buckets: Lengths that rows are cut to; None takes `length_buckets`.
@@ -44,8 +44,7 @@ class Servable:
         xla: bool. Whether XLA compiles the model, for each of some shapes.
 
     Raises:
-        InputError: If the model has no tokenizer, a bucket is longer than its rows, or it cannot be
-            compiled.
+        InputError: If a bucket is longer than its rows, or it cannot be compiled.
     """
 
     # Whether all shapes follow from those of the rows, as XLA wants it.
@@ -66,11 +65,6 @@ class Servable:
             raise InputError(
                 f"XLA cannot compile what a {type(model).__name__} does here: its shapes depend on "
                 f"the texts. Leave xla out."
-            )
-        if tokenizer is None:
-            raise InputError(
-                f"This {type(model).__name__} has no tokenizer to be exported with; make it by "
-                f"from_pretrained, or set its tokenizer."
             )
         self.model, self.tokenizer = model, tokenizer
         self.sequence_length, self.texts = sequence_length, tuple(texts)
@@ -131,6 +125,13 @@ class Servable:
         """Returns a request that shows what is sent."""
         return self.one_request(["A fine day."] * len(self.texts))
 
+    def row_of_length(self, length: int) -> Tensors:
+        """Returns a row, as `serving_ids` takes it, where there is no tokenizer to make one."""
+        # Of choices it is one choice.
+        shape = [1] * (len(self.row_specs()[0].shape) - 1)
+        ones = tf.ones([*shape, length], tf.int32)
+        return dict(zip(ROWS, (0 * ones, 0 * ones, ones), strict=True))
+
     # What is the same for all.
 
     def signatures(self) -> dict[str, Callable[..., Tensors]]:
@@ -139,6 +140,8 @@ class Servable:
         rows = [tf.TensorSpec([None, None], tf.int32, name) for name in ROWS]
         # One computation, which all signatures share: the graph has the model once.
         self._of_rows = tf.function(self._compute_all, input_signature=rows)
+        if self.tokenizer is None:
+            return {IDS: tf.function(self.of_ids, input_signature=self.row_specs())}
         return {
             DEFAULT: tf.function(self._of_columns, input_signature=self.text_specs()),
             IDS: tf.function(self.of_ids, input_signature=self.row_specs()),

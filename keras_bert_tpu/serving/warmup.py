@@ -64,6 +64,11 @@ def write_warmup(folder: str, served: Servable, name: str) -> int:
 def warmup_inputs(served: Servable) -> Iterator[tuple[str, dict[str, tf.Tensor]]]:
     """Yields a signature and its inputs: for each signature and bucket, and each shape of rows."""
     names = [spec.name for spec in served.row_specs()]
+    if served.tokenizer is None:
+        for number, length in served.shapes():
+            row = served.row_of_length(length)
+            yield IDS, {name: tf.repeat(row[name], number, axis=0) for name in names}
+        return
     for length in served.buckets:
         inputs = inputs_of_length(served, length)
         columns = {name: tf.constant(value) for name, value in inputs.items()}

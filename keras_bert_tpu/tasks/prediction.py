@@ -47,12 +47,13 @@ class _Predicted(NamedTuple):
     probabilities: Sequence[float] = ()
 
 
-def load_task_model(path: str, dtype: Any = None) -> TaskModel:
+def load_task_model(path: str, dtype: Any = None, needs_tokenizer: bool = True) -> TaskModel:
     """Loads a fine-tuned model of any task.
 
     Args:
         path: str. What `checkpoints.source.read_weights` reads.
         dtype: Keras dtype policy, for example "mixed_bfloat16".
+        needs_tokenizer: bool. Whether it is an error if there is none.
 
     Raises:
         InputError: If there is no such model, or it is not one of a task.
@@ -60,7 +61,7 @@ def load_task_model(path: str, dtype: Any = None) -> TaskModel:
     source = read_weights(path)
     for model_class in MODELS:
         if model_class.__name__ == source.model:
-            return from_source(model_class, source, dtype=dtype)
+            return from_source(model_class, source, dtype=dtype, needs_tokenizer=needs_tokenizer)
     raise InputError(
         f"{path} is a {source.model}, which has no head of a task; fine-tune it first, see "
         f"kbt-finetune."

@@ -37,7 +37,7 @@ def refused(folder, match):
 def test_each_file_alone_says_the_same(folder):
     expected = read_tokenizer(str(folder))
     assert list(expected.vocabulary.pieces) == PIECES
-    assert expected[1:] == (True, None, ("[E1]",))
+    assert expected[1:] == (True, None, ("[E1]",), "")
     text, fast = (folder / name for name in ("vocab.txt", "tokenizer.json"))
     content = text.read_text()
     text.unlink()
@@ -50,9 +50,7 @@ def test_each_file_alone_says_the_same(folder):
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
-        (["model", "type"], "BPE", "model of type 'BPE', and only WordPiece"),
-        (["model", "type"], "Unigram", "model of type 'Unigram', and only WordPiece"),
-        (["model"], None, "model of type None"),
+        (["model"], None, "has no model that says how words are cut"),
         (["model", "continuing_subword_prefix"], "@@", "marks pieces inside words by '@@'"),
         (["model", "unk_token"], "<unk>", "unknown words by '<unk>'"),
         (["model", "vocab"], [["a", -1.5]], "each piece of its model an id from 0 on"),
@@ -84,6 +82,15 @@ def test_a_tokenizer_that_is_not_berts_is_refused(folder, keys, value, message):
     (folder / "tokenizer_config.json").unlink()
     change(folder / "tokenizer.json", *keys, value=value)
     refused(folder, message)
+
+
+@pytest.mark.parametrize("kind", ["BPE", "Unigram"])
+def test_another_kind_of_tokenizer_is_told_and_the_model_goes_without(folder, kind):
+    change(folder / "tokenizer.json", "model", "type", value=kind)
+    change(folder / "tokenizer.json", "normalizer", value=None)
+    found = read_tokenizer(str(folder))
+    assert found.vocabulary is None and found.added_tokens == ()
+    assert f"model of type '{kind}', and only WordPiece" in found.refusal
 
 
 @pytest.mark.parametrize(

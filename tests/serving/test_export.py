@@ -1,6 +1,9 @@
 """Exported models: their signatures, what they make of bad input, and how they are written."""
 
+import json
 import os
+import pathlib
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,6 +16,7 @@ from keras_bert_tpu.config import InputError
 from keras_bert_tpu.models.encoder import BertEncoder
 from keras_bert_tpu.models.text_classifier import BertTextClassifier
 from keras_bert_tpu.serving import export as export_module
+from keras_bert_tpu.serving.deployment import curl_command
 from keras_bert_tpu.serving.export import export, load_model
 from keras_bert_tpu.serving.length_batches import length_buckets
 from keras_bert_tpu.serving.warmup import FILE, inputs_of_length
@@ -326,12 +330,46 @@ def test_model_is_copied_to_where_folders_cannot_be_renamed(served):
     assert tf.io.gfile.exists(f"{folder}/{FILE}")
 
 
+def with_another_tokenizer(golden, folder):
+    """A folder of Hugging Face's whose tokenizer is byte-level BPE."""
+    shutil.copytree(golden, folder)
+    if (folder / "vocab.txt").exists():
+        (folder / "vocab.txt").unlink()
+    tokenizer = {"model": {"type": "BPE", "vocab": {}, "merges": []}, "normalizer": None}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    return str(folder)
+
+
+@pytest.mark.parametrize("name", ["texts", "tokens", "questions", "choices"])
+def test_a_model_with_another_tokenizer_takes_ids_alone(tmp_path, name):
+    golden = pathlib.Path(CHECKPOINT).parent / "hugging_face" / name
+    model = load_model(with_another_tokenizer(golden, tmp_path / "model"))
+    folder, served = export(model, str(tmp_path / "out"), buckets=[8])
+    loaded = tf.saved_model.load(folder)
+    assert set(loaded.signatures) == {"serving_ids"}
+    shape = [2, 3, 8] if name == "choices" else [2, 8]
+    ids = np.random.default_rng(0).integers(5, 20, shape).astype("int32")
+    rows = {"token_ids": ids, "segment_ids": 0 * ids, "padding_mask": np.ones_like(ids)}
+    found = loaded.signatures["serving_ids"](**{k: tf.constant(v) for k, v in rows.items()})
+    if name == "questions":
+        found = tf.stack([found["start_logits"], found["end_logits"]], axis=1)
+    else:
+        found = found["logits"]
+    np.testing.assert_allclose(found, model(rows), atol=1e-5)
+    assert "serving_ids" in curl_command(str(tmp_path / "out"), served)
+    requests = tf.data.TFRecordDataset(os.path.join(folder, FILE)).as_numpy_iterator()
+    assert len(list(requests)) == len(served.buckets)
+
+
+def test_masks_are_not_filled_with_another_tokenizer(tmp_path):
+    golden = pathlib.Path(CHECKPOINT).parent / "hugging_face" / "pretraining"
+    with pytest.raises(InputError, match="model of type 'BPE', and only WordPiece"):
+        load_model(with_another_tokenizer(golden, tmp_path / "model"))
+
+
 def test_what_cannot_be_exported_is_told(tmp_path):
     path = str(tmp_path / "base")
-    without = classifier()
-    without.tokenizer = None
     for model, settings, message in [
-        (without, {}, "has no tokenizer"),
         (BertEncoder.from_pretrained(CHECKPOINT), {}, "BertEncoder cannot be exported"),
         (sentence_encoder(), {"pairs": True}, "takes no pairs"),
         (classifier(), {"buckets": [16, 64]}, r"from 1 to 48.*\[16, 64\]"),
