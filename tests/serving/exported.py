@@ -12,6 +12,7 @@ from keras_bert_tpu.models.question_answerer import BertQuestionAnswerer
 from keras_bert_tpu.models.sentence_encoder import BertSentenceEncoder
 from keras_bert_tpu.models.text_classifier import BertTextClassifier
 from keras_bert_tpu.models.token_classifier import BertTokenClassifier
+from keras_bert_tpu.pipelines.fill_mask import FillMask
 
 CHECKPOINT = str(pathlib.Path(__file__).parents[1] / "golden" / "mini_reference")
 # Of many lengths, some beyond the longest rows.
@@ -117,3 +118,18 @@ def chooser():
     keras.utils.set_random_seed(3)
     model = BertMultipleChoice.from_pretrained(CHECKPOINT, sequence_length=LENGTH)
     return sharpened(model, 20.0)
+
+
+# Makers of models, and settings of exports.
+MODELS = {
+    "classifier": classifier,
+    "classifier in int8": classifier,
+    "classifier by XLA": classifier,
+    "pairs": lambda: classifier(pairs=True),
+    "sentences": sentence_encoder,
+    "questions": answerer,
+    "entities": tagger,
+    "choices": chooser,
+    "masked words": lambda: FillMask.from_pretrained(CHECKPOINT, sequence_length=LENGTH),
+}
+SETTINGS = {"classifier in int8": {"weights": "int8"}, "classifier by XLA": {"xla": True}}

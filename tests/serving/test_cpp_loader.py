@@ -13,19 +13,10 @@ from google.protobuf import descriptor_pb2
 from tensorflow.core.protobuf import named_tensor_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from keras_bert_tpu.pipelines.fill_mask import FillMask
 from keras_bert_tpu.serving.export import export
 from keras_bert_tpu.serving.warmup import FILE
 
-from exported import (
-    CHECKPOINT,
-    LENGTH,
-    answerer,
-    chooser,
-    classifier,
-    sentence_encoder,
-    tagger,
-)
+from exported import MODELS, SETTINGS
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
 
@@ -62,22 +53,6 @@ def descriptors(file):
 
     add(file)
     return descriptor_pb2.FileDescriptorSet(file=found.values()).SerializeToString()
-
-
-MODELS = {
-    "classifier": classifier,
-    "classifier in int8": classifier,
-    "classifier by XLA": classifier,
-    "pairs": lambda: classifier(pairs=True),
-    "sentences": sentence_encoder,
-    "questions": answerer,
-    "entities": tagger,
-    "choices": chooser,
-    "masked words": lambda: FillMask.from_pretrained(CHECKPOINT, sequence_length=LENGTH),
-}
-
-
-SETTINGS = {"classifier in int8": {"weights": "int8"}, "classifier by XLA": {"xla": True}}
 
 
 @pytest.mark.parametrize("name", MODELS)
