@@ -176,13 +176,21 @@ def measure_questions(arguments: argparse.Namespace) -> None:
     )
 
 
-def main() -> None:
+def flags(description: str) -> argparse.ArgumentParser:
+    """Returns the flags of comparisons with the peer."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--data", required=True)
     parser.add_argument("--peer_python", required=True)
+    parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
+    parser.add_argument("--texts", type=int, default=10_000, help="(%(default)s)")
+    return parser
+
+
+def main() -> None:
+    parser = flags(__doc__)
     parser.add_argument(
         "--only",
         nargs="+",
@@ -190,10 +198,8 @@ def main() -> None:
         help="(%(default)s)",
     )
     parser.add_argument("--steps", type=int, default=20, help="of a round (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
     parser.add_argument("--training_rounds", type=int, default=1, help="(%(default)s)")
     parser.add_argument("--rows", type=int, default=10_000, help="(%(default)s)")
-    parser.add_argument("--texts", type=int, default=10_000, help="(%(default)s)")
     arguments = parser.parse_args()
     print(f"{len(os.sched_getaffinity(0))} cores")
     with tempfile.TemporaryDirectory() as folder:
