@@ -4,6 +4,7 @@ import http.server
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import socket
 import subprocess
@@ -16,8 +17,13 @@ import pytest
 
 from keras_bert_tpu.config import InputError
 from keras_bert_tpu.serving import Client, ServingError
-from keras_bert_tpu.serving.deployment import BATCHING, MODELS, write_deployment
-from keras_bert_tpu.serving.export import export
+from keras_bert_tpu.serving.deployment import (
+    BATCHING,
+    MODELS,
+    curl_command,
+    write_deployment,
+)
+from keras_bert_tpu.serving.export import export, servable
 
 from exported import (
     TEXTS,
@@ -144,6 +150,21 @@ def test_large_requests_go_through(connect, bases):
     found = connect().predict(text=texts)
     assert_classes({k: v[:1] for k, v in found.items()}, bases[1]["weather"], texts[:1])
     assert len(found["label"]) == 600
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+@pytest.mark.parametrize("name", ["weather", "choices", "questions"])
+def test_the_command_that_the_export_prints_gets_an_answer(server, bases, name):
+    folder, models = bases
+    line = curl_command(str(folder / name), servable(models[name]))
+    command = shlex.split(line.replace("http://localhost:8501", server.rest))
+    done = subprocess.run([*command, "--silent"], capture_output=True, check=True)
+    inputs = servable(models[name]).sample_request()
+    outputs = json.loads(done.stdout)["outputs"]
+    with Client(server.rest, name) as client:
+        expected = client.predict(**inputs)
+    assert set(outputs) == set(expected)
+    assert all(len(value) == 1 for value in outputs.values())
 
 
 def test_signatures_and_states_are_told(connect):

@@ -154,9 +154,15 @@ def test_operations_are_those_that_released_servers_know(served):
 
 
 @pytest.mark.skipif(not NER.is_dir(), reason="the shared sets of entities are not there")
-def test_offsets_name_the_entities_of_shared_sentences(served, ask):
-    path = next((NER / "wikigold").glob("*.conll*"))
-    sentences = itertools.islice(ner.read_sentences(str(path)), 300)
-    texts = [" ".join(sentence.words) for sentence in sentences]
-    assert len(texts) > 100
-    assert_entities(ask(text=texts), expected_entities(served[0], texts), texts)
+@pytest.mark.parametrize("number", [300, pytest.param(None, marks=pytest.mark.slow)])
+def test_offsets_name_the_entities_of_shared_sentences(served, ask, number):
+    paths = sorted(NER.glob("*/*.conll")) if number is None else [NER / "wikigold" / "dev.conll"]
+    seen = 0
+    for path in paths:
+        sentences = itertools.islice(ner.read_sentences(str(path)), number)
+        texts = [" ".join(sentence.words) for sentence in sentences]
+        seen += len(texts)
+        for first in range(0, len(texts), 500):
+            some = texts[first : first + 500]
+            assert_entities(ask(text=some), expected_entities(served[0], some), some)
+    assert seen > (5000 if number is None else 100)
