@@ -76,14 +76,14 @@ class ServableTokenClassifier(ServableTaskModel):
 
     def rows(self, *columns: tf.Tensor) -> Tensors:
         """Returns the rows of all windows, int32 [windows, longest rows]."""
-        return self._rows(*self._cut(self.tokenizer(columns[0])))
+        return self._rows(self._cut(self.tokenizer(columns[0]))[1])
 
     def of_texts(self, *columns: tf.Tensor) -> Tensors:
         """Returns the outputs of texts."""
         (text,) = columns
         pieces, starts, ends = self.tokenizer.tokenize_with_offsets(text)
         cut, ids = self._cut(pieces)
-        scores = self.found(self._rows(cut, ids))["scores"]
+        scores = self.found(self._rows(ids))["scores"]
         number = tf.size(pieces.values)
         places = windows.place(cut, tf.ones_like(cut.owner), self.sequence_length, number)
         # Pieces come in their order, except that windows overlap.
@@ -104,7 +104,7 @@ class ServableTokenClassifier(ServableTaskModel):
         cut = windows.cut(numbers, tf.fill(tf.shape(numbers), room), max(1, room // 2))
         return cut, cut.take(pieces.values)
 
-    def _rows(self, cut: windows.Windows, ids: tf.RaggedTensor) -> Tensors:
+    def _rows(self, ids: tf.RaggedTensor) -> Tensors:
         return join_rows([ids], self.tokenizer.vocabulary, self.sequence_length)
 
     def _words(
@@ -133,14 +133,15 @@ class ServableTokenClassifier(ServableTaskModel):
         entity = tf.cumsum(tf.cast(begins, tf.int32)) - 1
         owner, labels, _, starts, _ = (tf.boolean_mask(values, begins) for values in inside)
         ends = tf.math.segment_max(inside.ends, entity)
+        char_starts, char_ends = chars_of_bytes(text, owner, starts, ends)
         values = {
             "entity": texts_between(text, owner, starts, ends),
             "label": tf.gather(tf.constant(self._types), labels),
             "probability": tf.math.segment_mean(inside.probabilities, entity),
             "byte_start": starts,
             "byte_end": ends,
-            "char_start": chars_of_bytes(text, owner, starts),
-            "char_end": chars_of_bytes(text, owner, ends),
+            "char_start": char_starts,
+            "char_end": char_ends,
         }
         number = tf.size(text, tf.int64)
         rows = tf.RaggedTensor.from_value_rowids(starts, tf.cast(owner, tf.int64), number)

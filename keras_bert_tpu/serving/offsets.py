@@ -3,23 +3,31 @@
 import tensorflow as tf
 
 
-def chars_of_bytes(texts: tf.Tensor, owner: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+def chars_of_bytes(
+    texts: tf.Tensor, owner: tf.Tensor, starts: tf.Tensor, ends: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Turns places in bytes into places in characters.
 
     Args:
         texts: string [texts]. Bytes that are not UTF-8 are no characters.
-        owner: int32 [places]. In which text each place is.
-        places: int32 [places]. Bytes, where characters begin or texts end.
+        owner: int32 [stretches]. In which text each is.
+        starts: int32 [stretches]. First bytes, where characters begin or texts end.
+        ends: int32 [stretches]. Bytes behind the last ones, where characters begin or texts end.
 
     Returns:
-        int32 [places].
+        Both in characters, int32 [stretches].
     """
-    chars, starts = tf.strings.unicode_decode_with_offsets(texts, "UTF-8", errors="ignore")
+    chars, begins = tf.strings.unicode_decode_with_offsets(texts, "UTF-8", errors="ignore")
     before = _before(texts)
     of_char = tf.repeat(before, chars.row_lengths())
-    of_place = tf.gather(before, owner) + tf.cast(places, tf.int64)
-    found = tf.searchsorted(starts.values + of_char, of_place, out_type=tf.int64)
-    return tf.cast(found - tf.gather(chars.row_starts(), owner), tf.int32)
+    places = tf.cast(tf.concat([starts, ends], axis=0), tf.int64)
+    owner = tf.concat([owner, owner], axis=0)
+    found = tf.searchsorted(
+        begins.values + of_char, tf.gather(before, owner) + places, out_type=tf.int64
+    )
+    found = tf.cast(found - tf.gather(chars.row_starts(), owner), tf.int32)
+    number = tf.size(starts)
+    return found[:number], found[number:]
 
 
 def texts_between(

@@ -67,23 +67,24 @@ class ServableQuestionAnswerer(ServableTaskModel):
     def rows(self, *columns: tf.Tensor) -> Tensors:
         """Returns the rows of all windows, int32 [windows, longest rows]."""
         question, context = columns
-        return self._rows(self._query(question), *self._cut(question, self.tokenizer(context)))
+        query = self._query(question)
+        return self._rows(query, *self._cut(query, self.tokenizer(context)))
 
     def of_texts(self, *columns: tf.Tensor) -> Tensors:
         """Returns the outputs of questions and passages."""
         question, context = columns
         pieces, starts, ends = self.tokenizer.tokenize_with_offsets(context)
         query = self._query(question)
-        cut, ids = self._cut(question, pieces)
+        cut, ids = self._cut(query, pieces)
         rows = self._rows(query, cut, ids)
         before = tf.cast(tf.gather(query.row_lengths(), cut.owner), tf.int32) + 2
         places = windows.place(cut, before, self.sequence_length, tf.size(pieces.values))
         scores = tf.cast(self.found(rows)["scores"], tf.float64)
         scores = tf.where(rows["padding_mask"][..., tf.newaxis] > 0, scores, NO_SCORE)
         found = self._best(context, scores, places, cut, starts.values, ends.values)
-        owner = tf.range(tf.size(context))
-        for end in ("start", "end"):
-            found[f"char_{end}"] = chars_of_bytes(context, owner, found[f"byte_{end}"])
+        found["char_start"], found["char_end"] = chars_of_bytes(
+            context, tf.range(tf.size(context)), found["byte_start"], found["byte_end"]
+        )
         return found
 
     def pieces_of_inputs(self, pieces: int) -> list[int]:
@@ -98,9 +99,11 @@ class ServableQuestionAnswerer(ServableTaskModel):
     def _query(self, question: tf.Tensor) -> tf.RaggedTensor:
         return self.tokenizer(question)[:, :MAX_QUERY_LENGTH]
 
-    def _cut(self, question: tf.Tensor, pieces: tf.RaggedTensor) -> tuple[windows.Windows, Any]:
+    def _cut(
+        self, query: tf.RaggedTensor, pieces: tf.RaggedTensor
+    ) -> tuple[windows.Windows, tf.RaggedTensor]:
         """Returns the windows of passages, and their ids [windows, (pieces)]."""
-        room = self.sequence_length - SPECIALS - self._query(question).row_lengths()
+        room = self.sequence_length - SPECIALS - query.row_lengths()
         numbers = tf.cast(pieces.row_lengths(), tf.int32)
         cut = windows.cut(numbers, tf.cast(room, tf.int32), DOC_STRIDE)
         return cut, cut.take(pieces.values)

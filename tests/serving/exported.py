@@ -4,6 +4,7 @@ import os
 import pathlib
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
@@ -58,10 +59,11 @@ def sentence_encoder():
 
 
 def examples_of(**columns):
-    """Serialized tf.Examples of columns of strings."""
+    """Serialized tf.Examples of columns of strings, or of lists of them."""
 
-    def feature(text):
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[text.encode()]))
+    def feature(value):
+        texts = [value] if isinstance(value, str) else value
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[t.encode() for t in texts]))
 
     rows = zip(*columns.values(), strict=True)
     return [
@@ -88,6 +90,14 @@ def sharpened(model, factor):
     """A model whose new head gives scores that differ."""
     model.head.kernel.assign(factor * model.head.kernel)
     return model
+
+
+def assert_classes_of_model(found, model, texts):
+    """Compares what a client got for texts with what the model gives."""
+    scores = model.predict(texts, verbose=0)
+    np.testing.assert_allclose(found["logits"], scores, atol=1e-5)
+    assert found["label"].tolist() == [model.labels[index] for index in scores.argmax(axis=1)]
+    assert found["logits"].dtype == np.float32
 
 
 def answers_of(folder, signature="serving_default"):

@@ -11,6 +11,7 @@ from exported import (
     TEXTS,
     answers_of,
     chooser,
+    examples_of,
     operations_of,
 )
 
@@ -55,22 +56,7 @@ def test_an_empty_choice_is_none(served, ask):
 
 
 def test_examples_may_have_other_numbers_of_choices(served):
-    rows = [(CONTEXTS[0], CHOICES[0]), (CONTEXTS[1], CHOICES[1][:2])]
-    examples = [
-        tf.train.Example(
-            features=tf.train.Features(
-                feature={
-                    "context": tf.train.Feature(
-                        bytes_list=tf.train.BytesList(value=[context.encode()])
-                    ),
-                    "choices": tf.train.Feature(
-                        bytes_list=tf.train.BytesList(value=[c.encode() for c in choices])
-                    ),
-                }
-            )
-        ).SerializeToString()
-        for context, choices in rows
-    ]
+    examples = examples_of(context=CONTEXTS[:2], choices=[CHOICES[0], CHOICES[1][:2]])
     found = answers_of(served[1], "serving_examples")(examples=examples)
     scores = served[0].predict((CONTEXTS[:2], CHOICES[:2]), verbose=0)
     np.testing.assert_allclose(found["logits"][0], scores[0], atol=1e-5)

@@ -2,8 +2,6 @@
 
 import http.server
 import json
-import os
-import pathlib
 import shlex
 import shutil
 import socket
@@ -18,44 +16,17 @@ import pytest
 from keras_bert_tpu.config import InputError
 from keras_bert_tpu.serving import Client, ServingError
 from keras_bert_tpu.serving.deployment import (
-    BATCHING,
-    MODELS,
     curl_command,
-    write_deployment,
 )
 from keras_bert_tpu.serving.export import export, servable
 
 from exported import (
     TEXTS,
-    answerer,
-    chooser,
+    assert_classes_of_model,
     classifier,
     examples_of,
-    sentence_encoder,
 )
 from loopback import serving
-
-# Where a real server is, if not on the PATH.
-MODEL_SERVER = os.environ.get("TENSORFLOW_MODEL_SERVER") or shutil.which("tensorflow_model_server")
-needs_server = pytest.mark.skipif(
-    MODEL_SERVER is None,
-    reason="tensorflow_model_server is not on the PATH, nor named in TENSORFLOW_MODEL_SERVER",
-)
-
-
-@pytest.fixture(scope="module")
-def bases(tmp_path_factory):
-    """Base paths of exports, and the models."""
-    folder = tmp_path_factory.mktemp("bases")
-    models = {
-        "weather": classifier(),
-        "sentences": sentence_encoder(),
-        "choices": chooser(),
-        "questions": answerer(),
-    }
-    for name, model in models.items():
-        export(model, str(folder / name), buckets=[16])
-    return folder, models
 
 
 @pytest.fixture(scope="module")
@@ -79,18 +50,11 @@ def connect(request, server):
         client.close()
 
 
-def assert_classes(found, model, texts):
-    scores = model.predict(texts, verbose=0)
-    np.testing.assert_allclose(found["logits"], scores, atol=1e-5)
-    assert found["label"].tolist() == [model.labels[index] for index in scores.argmax(axis=1)]
-    assert found["logits"].dtype == np.float32
-
-
 def test_texts_get_what_the_model_gives(connect, bases):
     client, model = connect(), bases[1]["weather"]
-    assert_classes(client.predict(text=TEXTS), model, TEXTS)
+    assert_classes_of_model(client.predict(text=TEXTS), model, TEXTS)
     examples = examples_of(text=TEXTS[:3])
-    assert_classes(client.predict("serving_examples", examples=examples), model, TEXTS[:3])
+    assert_classes_of_model(client.predict("serving_examples", examples=examples), model, TEXTS[:3])
 
 
 def test_ids_get_what_the_model_gives(connect, bases):
@@ -148,7 +112,7 @@ def test_no_texts_get_no_answers(connect):
 def test_large_requests_go_through(connect, bases):
     texts = ["Rain. " + "x" * 10_000] * 600
     found = connect().predict(text=texts)
-    assert_classes({k: v[:1] for k, v in found.items()}, bases[1]["weather"], texts[:1])
+    assert_classes_of_model({k: v[:1] for k, v in found.items()}, bases[1]["weather"], texts[:1])
     assert len(found["label"]) == 600
 
 
@@ -186,8 +150,8 @@ def test_the_version_that_is_asked_for_answers(connect, bases, tmp_path):
     with serving(base) as models:
         address = models.rest if "http" in connect().address else models.grpc
         with Client(address, "two") as newest, Client(address, "two", version=1) as first:
-            assert_classes(newest.predict(text=TEXTS[:4]), other, TEXTS[:4])
-            assert_classes(first.predict(text=TEXTS[:4]), bases[1]["weather"], TEXTS[:4])
+            assert_classes_of_model(newest.predict(text=TEXTS[:4]), other, TEXTS[:4])
+            assert_classes_of_model(first.predict(text=TEXTS[:4]), bases[1]["weather"], TEXTS[:4])
             assert newest.wait() == 2 and newest.states() == {1: "AVAILABLE", 2: "AVAILABLE"}
         with Client(address, "two", version=3) as third:
             with pytest.raises(ServingError, match="not found"):
@@ -243,7 +207,7 @@ def test_what_the_model_refuses_is_told_and_not_asked_again(connect, server):
 def test_a_busy_server_is_asked_again(connect, server, bases):
     client = connect()
     server.refusals = 3
-    assert_classes(client.predict(text=TEXTS[:2]), bases[1]["weather"], TEXTS[:2])
+    assert_classes_of_model(client.predict(text=TEXTS[:2]), bases[1]["weather"], TEXTS[:2])
     assert server.refusals < 0
 
 
@@ -296,7 +260,7 @@ def test_a_server_that_is_started_later_answers(connect, bases):
     time.sleep(1.0)
     with serving(str(bases[0] / "weather"), **{"rest_port" if scheme else "grpc_port": port}):
         thread.join()
-    assert_classes(found, bases[1]["weather"], TEXTS[:2])
+    assert_classes_of_model(found, bases[1]["weather"], TEXTS[:2])
 
 
 def test_a_server_of_another_kind_is_told():
@@ -358,105 +322,3 @@ def test_threads_share_a_client(connect, bases):
     for thread in threads:
         thread.join()
     assert not wrong
-
-
-@pytest.mark.slow
-def test_twenty_thousand_requests_of_eight_clients_leave_memory_flat(bases):
-    program = pathlib.Path(__file__).with_name("loopback.py")
-    folder, models = bases
-    scores = models["weather"].predict(TEXTS, verbose=0)
-    command = [sys.executable, str(program), str(folder / "weather")]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        addresses = json.loads(process.stdout.readline())
-        wrong, sizes, lock = [], [], threading.Lock()
-
-        def ask(number):
-            with Client(addresses["rest" if number % 2 else "grpc"], "weather") as client:
-                for turn in range(2500):
-                    index = (7 * turn + number) % len(TEXTS)
-                    found = client.predict(text=[TEXTS[index]])["logits"][0]
-                    if not np.allclose(found, scores[index], atol=1e-5):
-                        wrong.append(index)
-                    if number == 0 and turn % 100 == 99:
-                        with lock:
-                            sizes.append(_resident(process.pid))
-
-        threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        process.stdin.close()
-    assert not wrong and len(sizes) == 25
-    # What the first thousands of requests take once is not counted.
-    assert np.mean(sizes[-5:]) < 1.03 * np.mean(sizes[5:10]), sizes
-
-
-def _resident(process):
-    status = pathlib.Path(f"/proc/{process}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0])
-
-
-@pytest.fixture(scope="module")
-def model_server(bases):
-    """The real server, with batching; yields the addresses of both protocols."""
-    ports = []
-    for _ in range(2):
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            ports.append(free.getsockname()[1])
-    base = bases[0] / "weather"
-    write_deployment(str(base))
-    config = (base / MODELS).read_text().replace("/models/weather", str(base))
-    (base / MODELS).write_text(config)
-    command = [MODEL_SERVER, f"--port={ports[0]}", f"--rest_api_port={ports[1]}"]
-    command += [f"--model_config_file={base / MODELS}", "--enable_batching=true"]
-    command += [f"--batching_parameters_file={base / BATCHING}"]
-    with subprocess.Popen(command) as process:
-        yield f"http://localhost:{ports[1]}", f"localhost:{ports[0]}"
-        process.terminate()
-
-
-@needs_server
-@pytest.mark.parametrize("protocol", [0, 1], ids=["rest", "grpc"])
-def test_the_real_server_gives_what_the_model_gives(model_server, bases, protocol):
-    with Client(model_server[protocol], "weather") as client:
-        client.wait()
-        assert_classes(client.predict(text=TEXTS), bases[1]["weather"], TEXTS)
-        with pytest.raises(InputError, match="no signature 'other'"):
-            client.predict("other", text=["a"])
-    with Client(model_server[protocol], "nothing") as client:
-        with pytest.raises(ServingError, match="nothing at"):
-            client.predict(text=["a"])
-
-
-@needs_server
-def test_the_real_server_changes_versions_under_load(model_server, bases):
-    folder, models = bases
-    done, failed = threading.Event(), []
-
-    def ask(address):
-        with Client(address, "weather") as client:
-            while not done.is_set():
-                try:
-                    client.predict(text=TEXTS[: 1 + np.random.randint(8)])
-                except ServingError as error:
-                    failed.append(error)
-
-    threads = [threading.Thread(target=ask, args=(model_server[i % 2],)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    other = classifier()
-    other.head.bias.assign([5.0, 0.0])
-    export(other, str(folder / "weather"))
-    with Client(model_server[0], "weather", version=2) as client:
-        client.wait(deadline=60)
-    time.sleep(2.0)
-    done.set()
-    for thread in threads:
-        thread.join()
-    assert not failed
-    with Client(model_server[0], "weather") as client:
-        assert_classes(client.predict(text=TEXTS), other, TEXTS)

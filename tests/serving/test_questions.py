@@ -13,7 +13,14 @@ from keras_bert_tpu.serving.export import export
 from keras_bert_tpu.serving.warmup import FILE
 from keras_bert_tpu.tasks import squad
 
-from exported import CHECKPOINT, KNOWN_OPERATIONS, answerer, answers_of, operations_of
+from exported import (
+    CHECKPOINT,
+    KNOWN_OPERATIONS,
+    answerer,
+    answers_of,
+    examples_of,
+    operations_of,
+)
 
 SQUAD = pathlib.Path(__file__).parents[2].parent / "shared" / "data" / "squad"
 SAMPLE = pathlib.Path(__file__).parents[2] / "keras_bert_tpu" / "sample" / "the_secret_garden.txt"
@@ -77,17 +84,7 @@ def test_an_answer_does_not_depend_on_what_is_asked_with_it(served, ask):
 
 def test_examples_get_the_same(served, ask):
     questions, passages = questions_and_passages(9)
-    examples = [
-        tf.train.Example(
-            features=tf.train.Features(
-                feature={
-                    name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[text.encode()]))
-                    for name, text in (("question", question), ("context", passage))
-                }
-            )
-        ).SerializeToString()
-        for question, passage in zip(questions, passages, strict=True)
-    ]
+    examples = examples_of(question=questions, context=passages)
     found = answers_of(served[1], "serving_examples")(examples=examples)
     assert found["answer"].tolist() == ask(question=questions, context=passages)["answer"].tolist()
 
