@@ -143,6 +143,16 @@ class DataConfig:
                 f"max_sequences must be at least 2, because a row with one example is not packed; "
                 f"or set pack=False. Received: {self.max_sequences}."
             )
+        if self.pack and self.max_sequences > self.sequence_length:
+            raise InputError(
+                f"max_sequences must be at most sequence_length={self.sequence_length}, the tokens "
+                f"of a row. Received: {self.max_sequences}."
+            )
+
+    @property
+    def record_name(self) -> str:
+        """What a record is called: "example", or "row" where it holds several of them."""
+        return "row" if self.pack else "example"
 
     @property
     def sequences_per_row(self) -> int:

@@ -28,8 +28,8 @@ _BATCH_ROWS = 1024
 def pack_shard(content: ShardContent, config: DataConfig) -> ShardContent:
     """Packs the examples of a shard, if the configuration says so.
 
-    The rows are in random order, so that the first ones are a random sample: in the order of their
-    first examples, those of many examples would come first.
+    The rows are in random order, so that the first ones are a random sample: as they are planned,
+    those of the longest examples come first.
 
     Args:
         content: ShardContent. Plain records.
@@ -55,7 +55,7 @@ def pack_shard(content: ShardContent, config: DataConfig) -> ShardContent:
         costs,
         config.max_predictions if costs else None,
     )
-    rows = sorted(sorted(row) for row in assign_packs(lengths, kinds))
+    rows = [sorted(row) for row in assign_packs(lengths, kinds)]
     order = documents.keyed_generator(config.seed, documents.PACKS_KEY, len(rows))
     rows = [rows[place] for place in order.permutation(len(rows)).tolist()]
     records: list[bytes] = []

@@ -1,5 +1,6 @@
 """What a folder of records holds, as a table for people."""
 
+import shlex
 from collections.abc import Callable
 
 from keras_bert_tpu.pretraining_data.manifest import Counts, Manifest
@@ -78,6 +79,24 @@ def summary(manifest: Manifest, seconds: float) -> str:
             lines.append(f"dropped of {corpus.name}: {reasons}")
     lines.append(f"{examples:,} examples; this run took {seconds:.1f} s")
     return "\n".join(line.rstrip() for line in lines)
+
+
+def next_step(manifest: Manifest, output: str) -> str:
+    """Returns the command that trains on records, and what its run file must say of them.
+
+    Args:
+        manifest: Manifest.
+        output: str. Their folder, as the user named it.
+    """
+    config = manifest.config
+    phase = f"sequence_length: {config.sequence_length}, max_predictions: {config.max_predictions}"
+    if config.pack:
+        phase += f", max_sequences: {config.max_sequences}"
+    return (
+        f"Next: kbt-pretrain --data={shlex.quote(output)} --config=RUN.yaml --output=RUN\n"
+        f"where RUN.yaml has encoder: {{vocab_size: {manifest.vocabulary_size}}} and a phase with "
+        f"{phase}"
+    )
 
 
 def _percent(part: int, whole: int) -> str:

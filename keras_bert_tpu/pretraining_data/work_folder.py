@@ -28,7 +28,7 @@ from keras_bert_tpu.text.vocabulary import Vocabulary
 WORK_FOLDER = "kbt-prepare-unfinished"
 _PLAN_FILE = "plan.json"
 # Of the files in the work folder; one that another version left cannot be gone on with.
-_WORK_VERSION = 2
+_WORK_VERSION = 3
 # What reading a file of JSON with other content than was written raises.
 _DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error)
 
@@ -95,6 +95,12 @@ class WorkFolder:
             if not different:
                 return plan
             if not overwrite:
+                if identity.get("version") != _WORK_VERSION:
+                    raise InputError(
+                        f"{self.folder!r} holds a preparation that another version of this "
+                        f"package did not finish; finish it with that version, or start afresh "
+                        f"with --overwrite."
+                    )
                 raise InputError(
                     f"{self.folder!r} holds a preparation that did not finish and that differs in "
                     f"{different}; give the same again to go on with it, or start afresh with "

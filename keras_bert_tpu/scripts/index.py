@@ -1,6 +1,5 @@
 """kbt-index: record files of Google's BERT or of Model Garden -> a folder to train from."""
 
-import shlex
 import time
 
 from absl import flags
@@ -61,6 +60,7 @@ def main() -> None:
     import tensorflow as tf
 
     from keras_bert_tpu.pretraining_data.foreign import index_records, summary
+    from keras_bert_tpu.pretraining_data.summary import next_step
 
     # Nothing here is for an accelerator, which may be in use by a training run.
     tf.config.set_visible_devices([], "GPU")
@@ -77,7 +77,7 @@ def main() -> None:
         overwrite=values.overwrite,
     )
     print(summary(manifest, time.perf_counter() - start, PretrainingConfig().shuffle_window))
-    print(f"Next: kbt-pretrain --data={shlex.quote(values.output)} --config=RUN.yaml --output=RUN")
+    print(next_step(manifest, values.output))
 
 
 def run() -> None:

@@ -1,7 +1,6 @@
 """kbt-prepare: text files -> shards of pre-training records."""
 
 import dataclasses
-import shlex
 import time
 
 from absl import flags
@@ -152,7 +151,7 @@ def main() -> None:
     import tensorflow as tf
 
     from keras_bert_tpu.pretraining_data.prepare import prepare
-    from keras_bert_tpu.pretraining_data.summary import summary
+    from keras_bert_tpu.pretraining_data.summary import next_step, summary
 
     # Nothing here is for an accelerator, which may be in use by a training run.
     tf.config.set_visible_devices([], "GPU")
@@ -211,7 +210,7 @@ def main() -> None:
             **settings,
         )
     print(summary(manifest, time.perf_counter() - start))
-    print(f"Next: kbt-pretrain --data={shlex.quote(values.output)} --config=RUN.yaml --output=RUN")
+    print(next_step(manifest, values.output))
 
 
 def _weights(texts: list[str]) -> list[float]:

@@ -159,7 +159,8 @@ class PretrainingEvaluation:
         split: str. "validation" or "train".
         objective: str. Of the records.
         compute_dtype: str. That the model computed in.
-        examples: int.
+        examples: int. Rows, of records that are packed.
+        record_name: str. "example", or "row" of records that are packed.
         masked_words: WordScore. Of all masked words; those of each of the next three add up to it.
         parts: Mapping of PARTS to WordScores, by what the model is shown in place of the word:
             [MASK], the word itself, or another piece. A random replacement cannot be told from
@@ -182,6 +183,7 @@ class PretrainingEvaluation:
     objective: str
     compute_dtype: str
     examples: int
+    record_name: str
     masked_words: WordScore
     parts: Mapping[str, WordScore]
     bands: Mapping[str, WordScore]
@@ -305,6 +307,7 @@ def evaluate_pretraining(
         objective=config.objective,
         compute_dtype=model.compute_dtype,
         examples=min(num_examples or total, total),
+        record_name=config.record_name,
         masked_words=words.score(),
         parts={name: words.score(part=part) for part, name in enumerate(PARTS)},
         bands={

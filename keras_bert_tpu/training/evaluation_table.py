@@ -46,8 +46,8 @@ def table(evaluation: PretrainingEvaluation) -> str:
     if pairs:
         frequent += f"; {_PAIRS[evaluation.objective]}: always {labels[pairs.majority_label]!r}"
     lines = [
-        f"{evaluation.examples:,} {_SPLITS[evaluation.split]} examples of {evaluation.data}, "
-        f"{evaluation.objective}, computed in {evaluation.compute_dtype}",
+        f"{evaluation.examples:,} {_SPLITS[evaluation.split]} {evaluation.record_name}s of "
+        f"{evaluation.data}, {evaluation.objective}, computed in {evaluation.compute_dtype}",
         "",
         *_align(rows),
         "",

@@ -161,16 +161,17 @@ class Progress(keras.callbacks.Callback):
         self._log.write("train", self.step, values)
         left = remaining_seconds(self._config.phases, self.step, seconds / steps, self._flops)
         left = tqdm.tqdm.format_interval(left)
-        self._bar.set_postfix_str(f"{left} left, {describe_speed(values)}", refresh=False)
+        self._bar.set_postfix_str(f"{left} left, {describe_speed(values, phase)}", refresh=False)
         self.model.reset_metrics()
         self._spikes.add(self.step, values["loss"])
         self._restart_clock()
 
 
-def describe_speed(values: Mapping[str, float]) -> str:
+def describe_speed(values: Mapping[str, float], phase: PhaseConfig) -> str:
     """Returns a record of training as people read it."""
+    unit = "seq/s" if phase.max_sequences == 1 else "rows/s"
     text = (
-        f"{describe(values)}, {values['sequences_per_second']:.1f} seq/s, "
+        f"{describe(values)}, {values['sequences_per_second']:.1f} {unit}, "
         f"{values['tokens_per_second']:.0f} tokens/s, "
         f"{values['model_flops_per_second'] / 1e12:.3g} TFLOP/s"
     )

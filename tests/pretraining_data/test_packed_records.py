@@ -22,7 +22,7 @@ from keras_bert_tpu.pretraining_data.records import (
     parse_examples,
     serialize_examples,
 )
-from keras_bert_tpu.pretraining_data.summary import summary
+from keras_bert_tpu.pretraining_data.summary import next_step, summary
 from keras_bert_tpu.training.evaluation import evaluate_pretraining
 
 LENGTH, PREDICTIONS, SEQUENCES = 64, 10, 4
@@ -151,6 +151,7 @@ def test_the_manifest_and_the_summary_tell_the_padding_before_and_after(folders)
     assert f'"padding_share": {packed.padding_share("train")}' in written
     text = summary(packed, 1.0)
     assert "padding before packing" in text and "rows (at most 4 examples each)" in text
+    assert f"max_sequences: {SEQUENCES}" in next_step(packed, "out").splitlines()[-1]
 
 
 def test_the_figures_of_all_records_are_those_of_the_manifest(folders):
@@ -165,18 +166,18 @@ def test_the_figures_of_all_records_are_those_of_the_manifest(folders):
     if counted.label_1 is not None:
         labels = sum(row["next_sentence_label"].sum() for row in rows)
         assert counted.label_1 == labels / counted.sequences
-    assert "sequences per row" in table(report)
+    assert "examples per row" in table(report)
 
 
-def test_a_row_is_shown_sequence_by_sequence(folders):
+def test_a_row_is_shown_example_by_example(folders):
     _, packed = manifests(folders)
     rows = rows_of(packed, "train")
     several = next(n for n, row in enumerate(rows) if row["sequence_ids"].max() == 3)
     text = show_examples(packed, start=several, count=1)
-    assert "3 sequences" in text
+    assert "3 examples" in text
     for number in (1, 2, 3):
         tokens = (rows[several]["sequence_ids"] == number).sum()
-        assert f"  sequence {number}: {tokens} tokens" in text
+        assert f"  example {number}: {tokens} tokens" in text
 
 
 def test_a_model_is_judged_as_on_plain_records(folders, vocabulary):
@@ -287,5 +288,7 @@ def test_no_word_goes_on_into_the_next_sequence(vocabulary):
 def test_a_packed_row_has_room_for_two_examples_at_least():
     with pytest.raises(InputError, match="max_sequences must be at least 2"):
         DataConfig(pack=True, max_sequences=1)
+    with pytest.raises(InputError, match="max_sequences must be at most sequence_length=64"):
+        DataConfig(pack=True, sequence_length=64, max_predictions=9, max_sequences=65)
     assert DataConfig().sequences_per_row == 1
     assert DataConfig(pack=True).sequences_per_row == 8

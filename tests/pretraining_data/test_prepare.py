@@ -757,6 +757,15 @@ class TestStartedAgain:
         call()
         assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
+    def test_what_another_version_began_is_refused(self, call, tmp_path):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(work_folder, "_WORK_VERSION", 1)
+            self.break_after(patch, spill, "write_unit", 3)
+            with pytest.raises(InputError):
+                call()
+        with pytest.raises(InputError, match="another version of this package.*--overwrite"):
+            call()
+
     def test_text_that_changed_meanwhile_is_planned_anew(self, call, tmp_path):
         plan = work_folder.plan_corpora
 

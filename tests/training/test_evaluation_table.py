@@ -22,6 +22,7 @@ def evaluation():
         objective="mlm+nsp",
         compute_dtype="float32",
         examples=1000,
+        record_name="example",
         masked_words=WordScore(2000, 500, 8000.0, 1000),
         parts={
             "mask": WordScore(1600, 400, 6400.0, 800),

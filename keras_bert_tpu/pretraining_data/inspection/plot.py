@@ -72,7 +72,8 @@ def draw(report: RecordsReport) -> "Figure":
     _draw_lengths(upper[0], report)
     _draw_positions(upper[1], report)
     _draw_pieces(upper[2], report)
-    _draw_shards(upper[3], report, "examples per shard", lambda split: split.shard_examples)
+    title = f"{config.record_name}s per shard"
+    _draw_shards(upper[3], report, title, lambda split: split.shard_examples)
     _draw_parts(
         lower[0],
         report,
@@ -105,12 +106,13 @@ def draw(report: RecordsReport) -> "Figure":
 
 
 def _draw_lengths(axes: "Axes", report: RecordsReport) -> None:
-    bins = length_bins(report.manifest.config.sequence_length)
+    config = report.manifest.config
+    bins = length_bins(config.sequence_length)
     edges = [bins[0][0] - 0.5, *(most + 0.5 for _, most in bins)]
     for name, split in report.splits.items():
         shares = np.array(split.length_counts) / sum(split.length_counts)
         axes.stairs(shares, edges, fill=True, alpha=0.5, color=_SPLIT_COLORS[name], label=name)
-    _finish(axes, "lengths", "real tokens", "share of the examples")
+    _finish(axes, "lengths", "real tokens", f"share of the {config.record_name}s")
     axes.legend(loc="upper left")
 
 

@@ -52,7 +52,7 @@ def show_examples(
     Returns:
         str. A paragraph for each example: its number, file, label, lengths and predictions, and
         below that its parts, a line for each. Of a packed row the parts, and labels, of each of its
-        sequences.
+        examples.
 
     Raises:
         InputError: If there is no example of that number, or the records or the vocabulary cannot
@@ -91,7 +91,7 @@ def _show(
         labels = [LABELS[config.objective][label] for label in examples.labels[row] if label >= 0]
     sequences = int(examples.sequence_ids[row].max())
     if config.pack:
-        parts.insert(0, f"{sequences} sequence" + "s" * (sequences > 1))
+        parts.insert(0, f"{sequences} example" + "s" * (sequences > 1))
     elif labels:
         parts.insert(0, labels[0])
     parts.append(
@@ -103,7 +103,7 @@ def _show(
         is_own = examples.sequence_ids[row] == sequence
         if config.pack:
             label = f", {labels[sequence - 1]}" if labels else ""
-            lines.append(f"  sequence {sequence}: {is_own.sum()} tokens{label}")
+            lines.append(f"  example {sequence}: {is_own.sum()} tokens{label}")
         for segment, name in ((0, "a"), (1, "b")):
             positions = np.flatnonzero(is_own & (examples.segment_ids[row] == segment)).tolist()
             if positions:
@@ -158,8 +158,8 @@ def table(report: RecordsReport) -> str:
     add("shards", "", lambda s: f"{s.shards:,}")
     if config.pack:
         add("rows", "", lambda s: f"{s.examples:,}")
-        add("sequences", "", lambda s: f"{s.sequences:,}")
-        add("sequences per row", "", lambda s: f"{s.sequences / s.examples:.2f}")
+        add("examples", "", lambda s: f"{s.sequences:,}")
+        add("examples per row", "", lambda s: f"{s.sequences / s.examples:.2f}")
     else:
         add("examples", "", lambda s: f"{s.examples:,}")
     add("documents", "", lambda s: "unknown" if s.documents is None else f"{s.documents:,}")
@@ -170,7 +170,7 @@ def table(report: RecordsReport) -> str:
     if config.pack:
         add("padding before packing", "", lambda s: f"{s.padding_unpacked:.1%}")
     add("padding", "padding", lambda s: f"{s.padding:.1%}")
-    add("predictions per example", "predictions", lambda s: f"{s.predictions:.1f}")
+    add(f"predictions per {config.record_name}", "predictions", lambda s: f"{s.predictions:.1f}")
     add("tokens to be predicted", "masked_tokens", lambda s: f"{s.masked_tokens:.1%}")
     add(
         "of them [MASK] / kept / random",
@@ -184,7 +184,8 @@ def table(report: RecordsReport) -> str:
             lambda s: f"{1 - s.label_1:.1%} / {s.label_1:.1%}",
         )
     add("unknown tokens", "unknown_tokens", lambda s: f"{s.unknown_tokens:.2%}")
-    add("examples per shard, least / median / most", "", lambda s: _three(s.examples_per_shard))
+    title = f"{config.record_name}s per shard, least / median / most"
+    add(title, "", lambda s: _three(s.examples_per_shard))
     add("documents per shard, least / median / most", "", lambda s: _three(s.documents_per_shard))
     lines += _align(rows, str.rjust)
     lines += ["", *_align(_histogram(report), str.ljust), ""]
@@ -198,9 +199,9 @@ def table(report: RecordsReport) -> str:
         )
     if any(split.sampled for split in splits):
         read = ", ".join(f"{s.read:,} of {s.examples:,} {n}" for n, s in report.splits.items())
-        lines.append(f"{_SAMPLED} counted on a part of the examples: {read}")
+        lines.append(f"{_SAMPLED} counted on a part of the {config.record_name}s: {read}")
     else:
-        lines.append("all examples were read")
+        lines.append(f"all {config.record_name}s were read")
     return "\n".join(line.rstrip() for line in lines)
 
 
