@@ -6,10 +6,14 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from absl import app, flags
 
 from keras_bert_tpu.config import INPUT_FORMATS, InputError
+
+if TYPE_CHECKING:
+    from keras_bert_tpu.tpu.connect import Connection
 
 _HELP_FLAGS = ("-h", "-help", "--help", "--helpshort", "--helpfull")
 
@@ -58,6 +62,10 @@ def run(
                     f"{program} --help."
                 )
             _check_tpu_library()
+            if "tpu" in flags.FLAGS and flags.FLAGS["tpu"].value not in (None, "local"):
+                # The TPU is another process's, on a pod of one that may be on this very machine,
+                # and TensorFlow would take it as soon as it is imported.
+                os.environ.setdefault("TPU_LOAD_LIBRARY", "0")
             _import_tensorflow()
             main()
             sys.stdout.flush()
@@ -129,14 +137,37 @@ def whole_numbers(flag: str, texts: Sequence[str]) -> list[int]:
     return [int(text) for text in texts]
 
 
-def define_tpu_flag(values: flags.FlagValues) -> None:
-    """Defines --tpu, the same for every program that computes."""
+def define_tpu_flags(values: flags.FlagValues) -> None:
+    """Defines --tpu and where it is, the same for every program that computes."""
     flags.DEFINE_string(
         "tpu",
         None,
         "'local' on a TPU VM, a TPU's name or its grpc:// address. Without it: GPUs, else CPU.",
         flag_values=values,
     )
+    flags.DEFINE_string("zone", None, "Cloud zone of a TPU given by name.", flag_values=values)
+    flags.DEFINE_string(
+        "project", None, "Cloud project of a TPU given by name.", flag_values=values
+    )
+
+
+def connect(program: str, paths: Sequence[str]) -> "Connection":
+    """Connects to what `define_tpu_flags` names, and tells what it is.
+
+    Args:
+        program: str. Put before a warning.
+        paths: What is read and written much; a warning tells of buckets in other regions.
+    """
+    from keras_bert_tpu.tpu.buckets import region_warning
+    from keras_bert_tpu.tpu.connect import connect
+
+    values = flags.FLAGS
+    connection = connect(values.tpu, values.zone, values.project)
+    print(f"Running on {connection.description}.", flush=True)
+    told = {region_warning(path, values.tpu, values.zone): None for path in paths}
+    for sentence in filter(None, told):
+        print(f"{program}: {sentence}", file=sys.stderr)
+    return connection
 
 
 def define_text_flags(values: flags.FlagValues) -> None:

@@ -98,7 +98,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "tfds_folder", "", "Folder of tensorflow-datasets, local or gs://.", flag_values=values
     )
-    app.define_tpu_flag(values)
+    app.define_tpu_flags(values)
 
 
 def main() -> None:
@@ -108,7 +108,6 @@ def main() -> None:
     from keras_bert_tpu.dataclass_yaml import apply_overrides, from_dict, load_yaml
     from keras_bert_tpu.tasks.grid import run_grid
     from keras_bert_tpu.tasks.run import run_task
-    from keras_bert_tpu.tpu.connect import connect
     from keras_bert_tpu.training.termination import EXIT_CODE, Terminated
 
     values = flags.FLAGS
@@ -119,8 +118,7 @@ def main() -> None:
     else:
         settings = apply_overrides(FinetuningConfig, dict(task.settings), values.set)
         config = from_dict(FinetuningConfig, settings)
-    connection = connect(values.tpu)
-    print(f"Running on {connection.description}.", flush=True)
+    connection = app.connect(PROGRAM, (values.checkpoint, values.output))
     arguments = (task, values.checkpoint, values.output, config)
     try:
         if grid:

@@ -25,14 +25,19 @@ The train step of kbt-pretrain is compiled by the compiler of the TPU itself, wh
 v5p and v6e (TensorFlow itself makes one device of a v4 chip, see gcs_configs/README.md). Shown are,
 for each phase and batch size of a device, the memory and whether it fits, the compiler's estimate
 of the time of a step, the share of the device's peak that makes (model FLOPs utilization), and from
-that sequences and tokens a second of the slice and the hours that a phase takes. Nothing has run:
+that sequences and tokens a second of the slice and the hours that a phase takes. FLOP are those of
+a device in a step: of the model, and of all that was compiled (slices of accumulation_steps counted
+once). Nothing has run:
 times are estimates. The gradients' way between chips is estimated from the published bandwidth of
 their links.
 
 A compilation takes one to five minutes on two cores; it is kept in ~/.cache/keras_bert_tpu/plans,
 so that the same step is compiled once for all slices of a generation."""
 
-_HEADER = ("phase", "batch", "memory", "step", "peak", "sequences/s", "tokens/s", "hours")
+_HEADER = ("phase", "batch", "memory", "FLOP of the model", "compiled", "step", "peak")
+_HEADER += ("sequences/s", "tokens/s", "hours")
+_PROFILED = 20
+_UNSUPPORTED = "TensorFlow does not support tpu7x: this is what it would be."
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -67,12 +72,14 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_boolean("json", False, "Print one JSON object.", flag_values=values)
-    flags.DEFINE_integer(
+    flags.DEFINE(
+        _CountParser(),
         "profile",
         None,
-        "Show so many of the costliest kinds of operations by source layer.",
-        1,
+        f"Show the {_PROFILED} costliest kinds of operations by source layer, or so many as in "
+        f"--profile=50.",
         flag_values=values,
+        boolean=True,
     )
     flags.DEFINE_boolean("cache", True, "Take earlier compilations.", flag_values=values)
 
@@ -97,29 +104,79 @@ def main() -> None:
         phases = [values.phase]
     find_largest = not batch_sizes if values.largest is None else values.largest
     planner = Planner(config, topology, _tell, values.cache)
-    plans, largest = [], {}
-    for phase in phases:
-        for batch_size in batch_sizes or [planner.batch_size_of(phase)]:
-            plans.append(planner.plan(phase, batch_size))
+    # All of them before the first compilation, which takes minutes.
+    asked = {phase: batch_sizes or [planner.batch_size_of(phase)] for phase in phases}
+    for phase, sizes in asked.items():
+        for batch_size in sizes:
+            planner.check_batch_size(phase, batch_size)
+    plans, largest, recipe = [], {}, []
+    for phase, sizes in asked.items():
+        own = [planner.plan(phase, batch_size) for batch_size in sizes]
+        recipe.append(own[0])
         if find_largest:
             found = planner.plan_largest(phase)
-            largest[phase] = found.batch_size_per_device
-            if found.batch_size_per_device not in {
-                plan.batch_size_per_device for plan in plans if plan.phase == phase
-            }:
-                plans.append(found)
+            largest[phase] = found.batch_size_per_device if found.fits else None
+            if found.batch_size_per_device not in {plan.batch_size_per_device for plan in own}:
+                own.append(found)
+        plans += own
+    hours = None
+    if not batch_sizes and values.phase is None and all(plan.fits for plan in recipe):
+        hours = sum(plan.estimated_hours for plan in recipe)
     if values.json:
-        report = {"topology": str(topology), "plans": [plan.to_dict() for plan in plans]}
+        report = {"topology": str(topology)}
+        if topology.name == "tpu7x":
+            report["note"] = _UNSUPPORTED
+        report["plans"] = [_to_dict(plan, topology, values.profile) for plan in plans]
         if largest:
             report["largest_batch_size_per_device"] = largest
+        if hours is not None:
+            report["estimated_hours"] = hours
         print(json.dumps(report, indent=2))
         return
     _print_plans(plans, topology)
+    if hours is not None and len(recipe) > 1:
+        print(f"All phases, at the batches of the run file: {hours:,.1f} hours.")
     for phase, batch_size in largest.items():
-        print(f"Phase {phase}: at most {batch_size} sequences of a device fit.")
+        print(
+            f"Phase {phase}: not even the smallest batch fits; set recompute=true, or take a "
+            f"generation with more memory."
+            if batch_size is None
+            else f"Phase {phase}: at most {batch_size} sequences of a device fit."
+        )
     if values.profile:
         for plan in plans:
             _print_profile(plan, topology, values.profile)
+
+
+class _CountParser(flags.ArgumentParser):
+    """A whole number, or a default for a flag that is given without one."""
+
+    syntactic_help = "a whole number"
+
+    def parse(self, argument: str | int | None) -> int | None:
+        """Returns the number; absl says "true" where none stands behind the flag."""
+        if argument in ("true", "false"):
+            return _PROFILED if argument == "true" else None
+        number = int(argument)
+        if number < 1:
+            raise ValueError("it must be at least 1")
+        return number
+
+
+def _to_dict(plan, topology, number: int | None) -> dict:
+    """A plan for JSON, with so many of its costliest kinds of operations if any are asked for."""
+    values = plan.to_dict()
+    if number and plan.fits:
+        values["profile"] = [
+            {
+                "kind": group.kind,
+                "name": group.name,
+                "runs": group.runs,
+                "estimated_ms": 1e3 * group.cycles / topology.generation.clock,
+            }
+            for group in _costliest(plan, number)
+        ]
+    return values
 
 
 def _tell(sentence: str) -> None:
@@ -135,15 +192,17 @@ def _print_plans(plans: Sequence, topology) -> None:
         f"{generation.device_peak / 1e12:g} TFLOP/s. All times are estimates."
     )
     if topology.name == "tpu7x":
-        print("TensorFlow does not support tpu7x: this is what it would be.")
+        print(_UNSUPPORTED)
     rows = [_HEADER]
     for plan in plans:
         memory = f"{plan.hbm_bytes / 2**30:.1f} of {plan.hbm_bytes_of_device / 2**30:.1f} GiB"
         if not plan.fits:
-            row = (memory + ", too much", *["-"] * 5)
+            row = (memory + ", too much", f"{plan.model_flops:.3g}", *["-"] * 6)
         else:
             row = (
                 memory,
+                f"{plan.model_flops:.3g}",
+                f"{plan.compiled_flops:.3g}",
                 f"{plan.estimated_step_ms:.1f} ms",
                 f"{100 * plan.estimated_mfu:.0f} %",
                 f"{plan.estimated_sequences_per_second:,.0f}",
@@ -160,23 +219,24 @@ def _print_plans(plans: Sequence, topology) -> None:
     fitting = [plan for plan in plans if plan.fits]
     if topology.chips > 1 and fitting:
         # That of all: the gradients have the size of the weights, whatever the batch.
-        sharing = fitting[0].estimated_all_reduce_ms
         print(
-            "The gradients' way between chips is not in it: no bandwidth is published."
-            if sharing is None
-            else f"Of a step, {sharing:.1f} ms are the gradients' way between chips, by the links' "
-            f"published bandwidth."
+            f"Of a step, {fitting[0].estimated_all_reduce_ms:.1f} ms are the gradients' way "
+            f"between chips, by the published bandwidth of a chip's links within the slice."
         )
 
 
-def _print_profile(plan, topology, number: int) -> None:
+def _costliest(plan, number: int) -> Sequence:
     from keras_bert_tpu.tpu.compiled_program import by_layer
 
+    return by_layer(plan.operations)[:number]
+
+
+def _print_profile(plan, topology, number: int) -> None:
     if not plan.fits:
         return
     print(f"\nPhase {plan.phase}, {plan.batch_size_per_device} x {plan.sequence_length}: costliest")
     total = sum(operation.cycles for operation in plan.operations)
-    for group in by_layer(plan.operations)[:number]:
+    for group in _costliest(plan, number):
         milliseconds = 1e3 * group.cycles / topology.generation.clock
         print(
             f"{100 * group.cycles / total:5.1f} %  {milliseconds:8.3f} ms  {group.runs:4d} x  "

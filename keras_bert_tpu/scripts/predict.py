@@ -48,7 +48,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "What the model computes in.",
         flag_values=values,
     )
-    app.define_tpu_flag(values)
+    app.define_tpu_flags(values)
 
 
 def main() -> None:
@@ -56,10 +56,9 @@ def main() -> None:
     # Here, because importing TensorFlow takes seconds that --help should not.
     from keras_bert_tpu.tasks.columns import TableColumns
     from keras_bert_tpu.tasks.prediction import load_task_model, predict_file
-    from keras_bert_tpu.tpu.connect import connect
 
     values = flags.FLAGS
-    strategy = connect(values.tpu).strategy
+    strategy = app.connect(PROGRAM, (values.input, values.output)).strategy
     policy = "mixed_bfloat16" if values.compute_dtype == "bfloat16" else "float32"
     with strategy.scope():
         model = load_task_model(values.model, policy)

@@ -44,7 +44,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "A setting over the run file, for example --set phases.0.steps=1000",
         flag_values=values,
     )
-    app.define_tpu_flag(values)
+    app.define_tpu_flags(values)
     flags.DEFINE_string(
         "profile_steps",
         None,
@@ -58,17 +58,12 @@ def define_flags(values: flags.FlagValues) -> None:
         "Who is given the lines of metrics.jsonl, too: wandb or mlflow; may be repeated.",
         flag_values=values,
     )
-    flags.DEFINE_string("zone", None, "Cloud zone of a TPU given by name.", flag_values=values)
-    flags.DEFINE_string(
-        "project", None, "Cloud project of a TPU given by name.", flag_values=values
-    )
 
 
 def main() -> None:
     """Runs the program."""
     from keras_bert_tpu.config import PretrainingConfig
-    from keras_bert_tpu.tpu.buckets import region_warning
-    from keras_bert_tpu.tpu.connect import check_data_path, connect
+    from keras_bert_tpu.tpu.connect import check_data_path
     from keras_bert_tpu.training.loop import pretrain
     from keras_bert_tpu.training.profiling import parse_profile_steps
     from keras_bert_tpu.training.termination import EXIT_CODE, Terminated
@@ -77,11 +72,7 @@ def main() -> None:
     config = PretrainingConfig.from_yaml(values.config, values.set)
     profile_steps = parse_profile_steps(values.profile_steps) if values.profile_steps else None
     check_data_path(values.data, values.tpu)
-    connection = connect(values.tpu, values.zone, values.project)
-    print(f"Running on {connection.description}.")
-    told = {region_warning(path, values.tpu, values.zone) for path in (values.data, values.output)}
-    for sentence in told - {None}:
-        print(f"{PROGRAM}: {sentence}", file=sys.stderr)
+    connection = app.connect(PROGRAM, (values.data, values.output))
     try:
         pretrain(
             config,

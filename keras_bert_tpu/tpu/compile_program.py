@@ -95,11 +95,13 @@ def _compile(program: str, topology: str) -> tuple[dict, str]:
 def main() -> None:
     """Runs the program."""
     program, topology, result = sys.argv[1:]
+    began = time.perf_counter()
     try:
         told, hlo = _compile(Path(program).read_text(), topology)
         Path(f"{result}.hlo").write_text(hlo)
     except Exception as error:  # jaxlib has errors of several kinds; all are told.
-        told = {"error": f"{type(error).__name__}: {error}"}
+        seconds = time.perf_counter() - began
+        told = {"error": f"{type(error).__name__}: {error}", "compile_seconds": seconds}
     Path(f"{result}.json").write_text(json.dumps(told))
 
 

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 from keras_bert_tpu.config import InputError
@@ -24,6 +25,9 @@ _CACHE_VERSION = 3
 _TOPOLOGIES = {"v4": "1x1x1", "v5p": "1x1x1", "tpu7x": "1x1x1"}
 _USED = re.compile(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm")
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+# What the compiler takes flags from.
+_FLAGS = ("LIBTPU_INIT_ARGS", "XLA_FLAGS")
+_OPERATION = re.compile(r'op_name="([^"]+)"')
 
 
 class CompileError(Exception):
@@ -69,17 +73,14 @@ def compile_for_tpu(program: str, generation: str, cache: bool = True) -> Compil
         InputError: If the compiler is not installed.
         CompileError: If it fails for another reason than memory.
     """
-    versions = _versions()
-    key = "\n".join([str(_CACHE_VERSION), *versions, generation, _without_numbers(program)])
+    told = [*_versions(), *(f"{name}={os.environ[name]}" for name in _FLAGS if name in os.environ)]
+    key = "\n".join([str(_CACHE_VERSION), *told, generation, _without_numbers(program)])
     path = _cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
     if cache and (kept := _read(path)) is not None:
         return kept
     compiled = _compile(program, generation)
     if cache:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(json.dumps(dataclasses.asdict(compiled)))
-        partial.replace(path)
+        _keep(path, compiled)
     return compiled
 
 
@@ -103,7 +104,7 @@ def _compile(program: str, generation: str) -> CompiledStep:
             )
         told = json.loads(answer.read_text())
         if "error" in told:
-            return _out_of_memory(told["error"])
+            return _out_of_memory(told["error"], told["compile_seconds"])
         hlo = Path(f"{result}.hlo").read_text()
     try:
         found = tuple(operations(hlo))
@@ -128,12 +129,14 @@ def one_chip(generation: str) -> str:
     return f"{generation}:{_TOPOLOGIES.get(generation, '1x1')}"
 
 
-def _out_of_memory(error: str) -> CompiledStep:
+def _out_of_memory(error: str, seconds: float) -> CompiledStep:
     match = _USED.search(error)
     if match is None:
-        raise CompileError(error.strip().splitlines()[0])
+        operation = _OPERATION.search(error)
+        where = f"{operation[1]}: " if operation else ""
+        raise CompileError(f"{where}{error.strip().splitlines()[0]}")
     used, limit = (float(match[i]) * _UNITS[match[i + 1]] for i in (1, 3))
-    return CompiledStep(int(used), int(limit), False, 0.0, (), 0.0)
+    return CompiledStep(int(used), int(limit), False, 0.0, (), seconds)
 
 
 def _versions() -> list[str]:
@@ -154,6 +157,16 @@ def _without_numbers(program: str) -> str:
 
 def _cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "keras_bert_tpu/plans")
+
+
+def _keep(path: Path, compiled: CompiledStep) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        partial.write_text(json.dumps(dataclasses.asdict(compiled)))
+        partial.replace(path)
+    except OSError as error:  # It was made, and would be lost.
+        warnings.warn(f"This compilation is not kept for another time: {error}", stacklevel=2)
 
 
 def _read(path: Path) -> CompiledStep | None:

@@ -1,5 +1,7 @@
 """A distribution strategy from a name: a TPU, else the GPUs of this machine, else its CPU."""
 
+import fcntl
+import glob
 import importlib.metadata
 import json
 import math
@@ -12,6 +14,9 @@ import tensorflow as tf
 
 from keras_bert_tpu.config import InputError
 from keras_bert_tpu.tpu.nodes import wait_until_ready
+
+# Of libtpu, whose first user locks it until it ends.
+_LOCK_FILE = "/tmp/libtpu_lockfile"
 
 
 class Connection(NamedTuple):
@@ -130,10 +135,15 @@ def _unreachable(tpu: str, reason: str) -> str:
     # Around what TensorFlow raises from a graph stand lines that say nothing of the reason.
     frame = ("Graph execution error", "Detected at node", "<stack traces", "[[")
     first = next((line for line in lines if line and not line.startswith(frame)), reason)
-    if re.search(r"already in use|libtpu_lockfile|Device or resource busy", reason):
+    busy = re.search(r"already in use|libtpu_lockfile|Device or resource busy", reason)
+    # TensorFlow finds out when it is imported, keeps it to itself, and then has no such device.
+    holder = "another process" if busy else None
+    if tpu == "local" and _has_tpu_build():
+        holder = _holder() or holder
+    if holder:
         return (
-            f"TPU {tpu!r} is held by another process ({first}); end it (sudo lsof -w /dev/accel* "
-            f"/dev/vfio/* tells which), and if there is none remove /tmp/libtpu_lockfile."
+            f"TPU {tpu!r} is held by {holder} ({first}); end it (sudo lsof -w /dev/accel* "
+            f"/dev/vfio/* tells which), and if there is none remove {_LOCK_FILE}."
         )
     if tpu == "local" and not _has_tpu_build():
         return (
@@ -150,6 +160,25 @@ def _unreachable(tpu: str, reason: str) -> str:
         f"TPU {tpu!r} cannot be reached ({first}); check its address, and that this machine is in "
         f"its network."
     )
+
+
+def _holder() -> str | None:
+    """Who holds the TPU of this machine: whoever has the lock that libtpu is loaded under."""
+    try:
+        with open(_LOCK_FILE, "r+") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return None
+    except FileNotFoundError:
+        return None
+    except OSError:  # It is locked, or another user's.
+        pass
+    for path in glob.glob("/proc/[0-9]*/fd/*"):
+        try:
+            if re.match(r"/dev/(accel|vfio/)\d", os.readlink(path)):
+                return f"process {path.split('/')[2]}"
+        except OSError:  # It has ended, or is another user's.
+            continue
+    return "another process"
 
 
 def _has_tpu_build() -> bool:

@@ -21,6 +21,12 @@ _GONE = {
 }
 
 
+# The versions of TensorFlow that this package runs with, see setup.cfg.
+_SUPPORTED = ("2.20", "2.21")
+# So many questions that are not answered do not end the waiting.
+_RETRIES = 5
+
+
 class Node(NamedTuple):
     """A TPU that is ready.
 
@@ -60,13 +66,21 @@ def wait_until_ready(
     """
     client = _client(name, zone, project)
     ends = time.monotonic() + timeout
-    before = None
+    before, failures = None, 0
     while True:
         # One answer, so that state and health are of the same moment.
         try:
             found = client._fetch_cloud_tpu_metadata()
-        except Exception as error:  # The client turns whatever went wrong into a ValueError.
-            raise InputError(_not_found(name, client, str(error))) from error
+        except Exception as error:  # The client turns what the API answers into a ValueError.
+            reason = _not_found(name, client, error)
+            failures += 1
+            if failures > _RETRIES or not _may_pass(error):
+                raise InputError(reason) from error
+            if failures == 1:
+                told(f"{reason}; asking again.")
+            time.sleep(interval)
+            continue
+        failures = 0
         state, health = found.get("state", "unknown"), found.get("health", "unknown")
         if state in _GONE:
             raise InputError(f"TPU {name!r} {_GONE[state].format(name=name)}.")
@@ -96,10 +110,12 @@ def check_runtime_version(node: Node, installed: str = tf.__version__) -> None:
     """
     match = re.search(r"(?:^|tf-)(\d+)\.(\d+)", node.runtime_version)
     if match and [match[1], match[2]] != installed.split(".")[:2]:
+        minor = f"{match[1]}.{match[2]}"
+        own = ".".join(installed.split(".")[:2])
+        here = f"install tensorflow {minor} here, or " if minor in _SUPPORTED else ""
         raise InputError(
             f"TPU {node.name!r} runs {node.runtime_version}, and TensorFlow here is {installed}: "
-            f"install tensorflow {match[1]}.{match[2]} here, or create the TPU with a runtime of "
-            f"TensorFlow {'.'.join(installed.split('.')[:2])}."
+            f"{here}create the TPU with a runtime of TensorFlow {own}."
         )
 
 
@@ -120,12 +136,27 @@ def _client(name: str, zone: str | None, project: str | None):
         ) from error
 
 
-def _not_found(name: str, client, reason: str) -> str:
+def _status(error: Exception) -> int:
+    """What the API answered with, or 0 if it did not."""
+    cause = error.__context__ or error
+    return int(getattr(getattr(cause, "resp", None), "status", 0))
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether it is worth asking again: the API is busy or ill, or the network is away."""
+    from httplib2 import HttpLib2Error
+
+    status = _status(error)
+    away = isinstance(error.__context__ or error, OSError | HttpLib2Error)
+    return status == 429 or status >= 500 or (status == 0 and away)
+
+
+def _not_found(name: str, client, error: Exception) -> str:
     place = f"{client._zone} of project {client._project}"
-    if "404" in reason:
+    if _status(error) == 404:
         return (
             f"There is no TPU {name!r} in {place}; see gcloud compute tpus tpu-vm list "
             f"--zone={client._zone}, and give --zone and --project if it is elsewhere."
         )
-    reason = reason.rsplit("Exception: ", 1)[-1].strip().splitlines()[0]
+    reason = str(error).rsplit("Exception: ", 1)[-1].strip().splitlines()[0]
     return f"The Cloud TPU API does not answer for TPU {name!r} in {place}: {reason}"

@@ -23,8 +23,11 @@ class TpuGeneration(NamedTuple):
             the matrix units round to bfloat16 unless XLA is told to be more precise.
         hbm_bytes: int. Memory.
         hbm_bandwidth: float. Its bytes a second.
-        ici_bandwidth: float or None. Bytes a second between chips, in both directions and over all
-            links together; None where no figure could be confirmed.
+        ici_bandwidth: float. Bytes a second between chips, in both directions and over all links
+            together.
+        axes: int. Of the torus that a whole pod is; a chip has two links along each.
+        ring: int. Chips along an axis whose ends are linked, too. On three axes any multiple of it
+            is, if all three are.
         cores: int. TensorCores.
         counts_cores: bool. Whether the number in an accelerator type, 8 in "v3-8", is that of
             cores, or else of chips.
@@ -37,7 +40,9 @@ class TpuGeneration(NamedTuple):
     peak: float
     hbm_bytes: int
     hbm_bandwidth: float
-    ici_bandwidth: float | None
+    ici_bandwidth: float
+    axes: int
+    ring: int
     cores: int
     counts_cores: bool
     devices: int
@@ -47,11 +52,6 @@ class TpuGeneration(NamedTuple):
     def counted_per_chip(self) -> int:
         """What the number in an accelerator type has for a chip."""
         return self.cores if self.counts_cores else 1
-
-    @property
-    def links(self) -> int:
-        """Links of a chip to its neighbours: a torus of three axes on v4, v5p and tpu7x."""
-        return 6 if self.ici_bandwidth and self.counts_cores else 4
 
     @property
     def device_peak(self) -> float:
@@ -70,23 +70,25 @@ class TpuGeneration(NamedTuple):
 
 
 # A replica of TensorFlow is a core on v2 and v3, a chip on v5e and v6e and either on v4 and v5p.
-# In the order of the attributes.
+# In the order of the attributes. Pods of two axes have rings of their whole side, 16 chips on v2,
+# v5e and v6e and 32 on v3; those of three axes are made of cubes of 4 x 4 x 4 whose sides optical
+# switches link (pages v4 and v5p).
 TPUS = {
     # "A Domain-Specific Supercomputer for Training Deep Neural Networks" (CACM 63(7), 2020), to
-    # which the page v2 points.
-    "v2": TpuGeneration(46e12, 16 * _GIB, 700e9, None, 2, True, 2, 2**15),
-    # Page v3.
-    "v3": TpuGeneration(123e12, 32 * _GIB, 900e9, None, 2, True, 2, 2**16),
+    # which the page v2 points: four links of 496 Gbit/s each way.
+    "v2": TpuGeneration(46e12, 16 * _GIB, 700e9, 496e9, 2, 16, 2, True, 2, 2**15),
+    # Page v3, of whose 340 TB/s of all-reduce bandwidth a chip of 1,024 has 332 GB/s each way.
+    "v3": TpuGeneration(123e12, 32 * _GIB, 900e9, 664e9, 2, 32, 2, True, 2, 2**16),
     # Page v4; ICI from arXiv 2304.01433: six links of 50 GB/s each way.
-    "v4": TpuGeneration(275e12, 32 * _GIB, 1200e9, 600e9, 2, True, 2, 2**17),
+    "v4": TpuGeneration(275e12, 32 * _GIB, 1200e9, 600e9, 3, 4, 2, True, 2, 2**17),
     # Page v5e.
-    "v5e": TpuGeneration(197e12, 16 * _GIB, 819e9, 400e9, 1, False, 1, 2**17),
+    "v5e": TpuGeneration(197e12, 16 * _GIB, 819e9, 400e9, 2, 16, 1, False, 1, 2**17),
     # Page v5p.
-    "v5p": TpuGeneration(459e12, 95 * _GIB, 2765e9, 1200e9, 2, True, 1, 2**18),
+    "v5p": TpuGeneration(459e12, 95 * _GIB, 2765e9, 1200e9, 3, 4, 2, True, 1, 2**18),
     # Page v6e.
-    "v6e": TpuGeneration(918e12, 32 * _GIB, 1638e9, 800e9, 1, False, 1, 2**19),
+    "v6e": TpuGeneration(918e12, 32 * _GIB, 1638e9, 800e9, 2, 16, 1, False, 1, 2**19),
     # Page tpu7x, which also says that TensorFlow is not supported there.
-    "tpu7x": TpuGeneration(2307e12, 192 * _GIB, 7380e9, 1200e9, 2, True, 2, 2**19),
+    "tpu7x": TpuGeneration(2307e12, 192 * _GIB, 7380e9, 1200e9, 3, 4, 2, True, 2, 2**19),
 }
 
 

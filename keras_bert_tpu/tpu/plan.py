@@ -43,8 +43,8 @@ class PhasePlan:
         model_flops: float. Of a device's step, see `training.flops`.
         compiled_flops: float or None. As the compiler counts what it compiled; slices of an
             accumulated batch count once.
-        estimated_all_reduce_ms: float or None. Of the gradients; None where the bandwidth between
-            chips is not known.
+        estimated_all_reduce_ms: float or None. Of the gradients; None, as the estimates below, if
+            it does not fit.
         estimated_step_ms: float or None. The compiler's cycles at the device's clock, and the
             gradients' way.
         estimated_mfu: float or None. Model FLOPs of that time, of the device's peak.
@@ -122,15 +122,33 @@ class Planner:
             phase: int. From 1.
 
         Raises:
-            InputError: If the devices cannot share the batch.
+            InputError: If the devices, or the slices of a device's batch, cannot share the batch.
         """
-        batch_size = self.config.phases[phase - 1].batch_size
-        if batch_size % self.num_devices:
+        settings = self.config.phases[phase - 1]
+        shares = self.num_devices * settings.accumulation_steps
+        if settings.batch_size % shares:
+            is_cut = settings.accumulation_steps > 1
+            slices = f" with {settings.accumulation_steps} slices each" if is_cut else ""
             raise InputError(
-                f"phases.{phase - 1}.batch_size={batch_size} must be a multiple of the "
-                f"{self.num_devices} devices of {self.topology}; set it, or give batch_sizes."
+                f"phases.{phase - 1}.batch_size={settings.batch_size} must be a multiple of the "
+                f"{self.num_devices} devices of {self.topology}{slices}; set it to a multiple of "
+                f"{shares}, or give batch_sizes."
             )
-        return batch_size // self.num_devices
+        return settings.batch_size // self.num_devices
+
+    def check_batch_size(self, phase: int, batch_size: int) -> None:
+        """Raises InputError if a device's batch cannot be cut into the slices of the phase.
+
+        Args:
+            phase: int. From 1.
+            batch_size: int. Sequences of a device in a step.
+        """
+        number = self.config.phases[phase - 1].accumulation_steps
+        if batch_size % number:
+            raise InputError(
+                f"A batch of {batch_size} sequences of a device cannot be cut into the "
+                f"accumulation_steps={number} of phase {phase}; take a multiple of {number}."
+            )
 
     def plan(self, phase: int, batch_size: int) -> PhasePlan:
         """Plans one phase at one batch size.
@@ -140,8 +158,10 @@ class Planner:
             batch_size: int. Sequences of a device in a step.
 
         Raises:
-            InputError: If the step cannot be compiled for a TPU.
+            InputError: If the step cannot be compiled for a TPU, or the batch not be cut into the
+                slices of the phase.
         """
+        self.check_batch_size(phase, batch_size)
         settings = self.config.phases[phase - 1]
         length = settings.sequence_length
         self._told(
@@ -164,21 +184,18 @@ class Planner:
         Args:
             phase: int. From 1.
 
-        Raises:
-            InputError: If not even 8 sequences fit.
+        Returns:
+            PhasePlan. One that does not fit if not even the smallest batch does.
         """
         settings = self.config.phases[phase - 1]
         unit = BATCH_MULTIPLE * settings.accumulation_steps
-        small, double = self.plan(phase, unit), self.plan(phase, 2 * unit)
+        small = self.plan(phase, unit)
         if not small.fits:
-            raise InputError(
-                f"Not even {unit} sequences of phase {phase} fit on a device of {self.topology}: "
-                f"{small.hbm_bytes / 2**30:.1f} GiB are needed; set recompute=true, or take a "
-                f"generation with more memory."
-            )
+            return small
+        double = self.plan(phase, 2 * unit)
         # The line through the needs of two batches, of which one fits, meets the memory between
-        # or beyond them; what does not fit tells its need, too.
-        limit = small.hbm_bytes_of_device
+        # or beyond them; what does not fit tells its need, and what the compiler leaves, too.
+        limit = min(small.hbm_bytes_of_device, double.hbm_bytes_of_device)
         fitting, other = (double, small) if double.fits else (small, double)
         too_many = None if double.fits else 2
         while True:
@@ -193,11 +210,10 @@ class Planner:
                 return fitting
             tried = self.plan(phase, (number + room) * unit)
             if tried.fits:
-                if too_many is None:
-                    return tried
-                fitting = tried
+                fitting, other = tried, fitting
             else:
                 too_many, other = number + room, tried
+                limit = min(limit, tried.hbm_bytes_of_device)
 
     def _of_compiled(self, phase: int, batch_size: int, compiled: CompiledStep) -> PhasePlan:
         settings, topology = self.config.phases[phase - 1], self.topology
@@ -227,12 +243,12 @@ class Planner:
             return plan
         variables = self._step.trainable_variables
         all_reduce = topology.all_reduce_seconds(4 * sum(v.shape.num_elements() for v in variables))
-        seconds = compiled.cycles / generation.clock + (all_reduce or 0.0)
+        seconds = compiled.cycles / generation.clock + all_reduce
         speed = plan.global_batch_size / seconds
         return dataclasses.replace(
             plan,
             compiled_flops=compiled.flops,
-            estimated_all_reduce_ms=None if all_reduce is None else 1e3 * all_reduce,
+            estimated_all_reduce_ms=1e3 * all_reduce,
             estimated_step_ms=1e3 * seconds,
             estimated_mfu=flops / seconds / generation.device_peak,
             estimated_sequences_per_second=speed,
@@ -251,7 +267,7 @@ def lower_step(step: PretrainingStep, phase: PhaseConfig, batch_size: int) -> st
         batch_size: int. Sequences of the device.
 
     Raises:
-        CompileError: If an operation has no form that XLA compiles.
+        CompileError: If it cannot be traced, or an operation has no form that XLA compiles.
     """
     step.accumulation_steps = phase.accumulation_steps
     tokens, masks = (batch_size, phase.sequence_length), (batch_size, phase.max_predictions)
@@ -271,7 +287,8 @@ def lower_step(step: PretrainingStep, phase: PhaseConfig, batch_size: int) -> st
     function = tf.function(step.train_step, jit_compile=True, autograph=False)
     try:
         return function.experimental_get_compiler_ir(batch)(stage="stablehlo")
-    except (tf.errors.OpError, ValueError, TypeError) as error:
+    except Exception as error:  # Whatever a layer, the user's own one perhaps, may raise.
         node = _NODE.search(str(error))
         where = f"{node[1]}: " if node else ""
-        raise CompileError(f"{where}{str(error).strip().splitlines()[0]}") from error
+        first, *_ = str(error).strip().splitlines() or [type(error).__name__]
+        raise CompileError(f"{where}{first}") from error

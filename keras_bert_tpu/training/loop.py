@@ -232,6 +232,9 @@ class _Run:
         best = self.saver.best
         if best is not None:
             print(f"Best held-out {best.metric}: {best.value:.4f}, at step {best.step}.")
+        waited = self.progress.input_wait_share
+        if waited is not None:
+            print(f"Steps waited for input in {waited:.1%} of their time.")
         print(
             f"Done: {self.progress.step} of {self.config.total_steps} steps; the model is in "
             f"{folder}."

@@ -52,6 +52,7 @@ class Progress(keras.callbacks.Callback):
         self._is_shown = is_shown
         self._flops = [step_flops(config.encoder, phase) for phase in config.phases]
         self._bar: tqdm.tqdm | None = None
+        self._seconds = self._waited = 0.0
         self.step = first_step
 
     def begin_stretch(self, stretch: Stretch) -> None:
@@ -107,6 +108,11 @@ class Progress(keras.callbacks.Callback):
             self._log.write("validation", self.step, values)
             self.tell(f"step {self.step}: held-out {describe(values)}")
 
+    @property
+    def input_wait_share(self) -> float | None:
+        """Share of the time of all recorded steps in which they waited for input, if any were."""
+        return self._waited / self._seconds if self._seconds else None
+
     def check_skipped(self) -> None:
         """Ends the run if too many steps in a row were skipped.
 
@@ -145,6 +151,9 @@ class Progress(keras.callbacks.Callback):
         self.check_skipped()
         norms = self.model.layer_gradient_norms()
         seconds = time.perf_counter() - self._clock
+        waited = min(self.model.take_input_wait(), seconds)
+        self._seconds += seconds
+        self._waited += waited
         steps = self.step - self._counted_from
         phase = self._config.phases[self._stretch.phase_index]
         flops = self._flops[self._stretch.phase_index] * steps / seconds
@@ -152,7 +161,7 @@ class Progress(keras.callbacks.Callback):
             "learning_rate": self._learning_rate(self.step),
             "sequences_per_second": steps * phase.batch_size / seconds,
             "tokens_per_second": self.model.take_length() * phase.batch_size / seconds,
-            "input_wait_share": min(self.model.take_input_wait() / seconds, 1.0),
+            "input_wait_share": waited / seconds,
             "model_flops_per_second": flops,
         }
         if self._peak_flops:

@@ -137,12 +137,8 @@ def run_pair(
     task, kind, settings = make_task(name, Path(arguments.data))
     config = FinetuningConfig(seed=seed, **settings)
     config = dataclasses.replace(config, by_length=not arguments.random_order)
-    losses: list[float] = []
-    keep_loss = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: losses.append(float(logs["loss"]))
-    )
-    model, encoded, done = finetune_task(task, arguments.checkpoint, config, callbacks=[keep_loss])
-    ours = dict(done.best.metrics)
+    model, encoded, done = finetune_task(task, arguments.checkpoint, config)
+    ours, losses = dict(done.best.metrics), [epoch.loss for epoch in done.evaluations]
     theirs, peer_losses = train_peer(
         worker, task, encoded, kind, model, arguments.checkpoint, config, task.best_metric
     )

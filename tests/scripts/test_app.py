@@ -1,5 +1,8 @@
 """What all programs share: help, flags, and bad input told in one sentence before work starts."""
 
+import subprocess
+import sys
+
 import pytest
 import yaml
 
@@ -42,6 +45,20 @@ def test_unknown_flag_is_told_with_the_nearest():
 
 def test_argument_without_a_flag_is_told():
     assert_one_sentence(run_program("demo", "--output=x", "y"), "demo", "Unexpected argument 'y'")
+
+
+@pytest.mark.parametrize(
+    ("flag", "loads"), [("--tpu=ours", "0"), ("--tpu=local", "None"), ("", "None")]
+)
+def test_tpu_library_is_left_to_the_process_that_a_named_tpu_is(flag, loads):
+    program = (
+        "import os; from keras_bert_tpu.scripts import app; "
+        "app.run('kbt-x', '', app.define_tpu_flags, "
+        "lambda: print(os.environ.get('TPU_LOAD_LIBRARY')))"
+    )
+    command = [sys.executable, "-c", program, *filter(None, [flag])]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout == f"{loads}\n", done.stderr
 
 
 def test_demo_leaves_a_folder_with_files_alone(tmp_path):

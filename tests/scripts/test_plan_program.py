@@ -9,6 +9,7 @@ import pytest
 from keras_bert_tpu.config import InputError
 from keras_bert_tpu.dataclass_yaml import to_yaml
 from keras_bert_tpu.scripts import plan as plan_script
+from keras_bert_tpu.tpu.compiled_program import Operation
 from keras_bert_tpu.tpu.plan import PhasePlan, Planner
 from keras_bert_tpu.tpu.slices import Slice
 
@@ -119,4 +120,39 @@ def test_gradients_way_is_told_though_the_first_batch_does_not_fit(capsys):
     out = capsys.readouterr().out
     assert "too much" in out
     assert "Of a step, 0.5 ms are the gradients' way" in out
-    assert "no bandwidth is published" not in out
+
+
+def test_hours_of_the_recipe_and_the_profile_are_in_the_report(
+    monkeypatch, tmp_path, capsys, plan_config
+):
+    config = tmp_path / "run.yaml"
+    phases = plan_config.phases * 2
+    config.write_text(to_yaml(dataclasses.replace(plan_config, phases=phases)))
+    operation = Operation("fusion", "layer_0/attention/dot", 1_500_000, 2)
+    plan = dataclasses.replace(made_plan(8), operations=(operation,))
+    monkeypatch.setattr(Planner, "plan", lambda self, phase, batch_size: plan)
+    arguments = [f"--config={config}", "--topology=tpu7x:2x2x1", "--nolargest", "--profile"]
+    call_program(plan_script, *arguments, "--json")
+    report = json.loads(capsys.readouterr().out)
+    assert report["estimated_hours"] == 2 * plan.estimated_hours
+    assert "TensorFlow does not support tpu7x" in report["note"]
+    (profiled,) = report["plans"][1]["profile"]
+    assert (profiled["name"], profiled["runs"]) == ("layer_*/attention/dot", 2)
+    call_program(plan_script, *arguments)
+    out = capsys.readouterr().out
+    assert "All phases, at the batches of the run file: 2.0 hours." in out
+    assert "layer_*/attention/dot" in out and "1e+09" in out
+
+
+def test_phase_of_which_nothing_fits_does_not_hide_the_others(
+    monkeypatch, tmp_path, capsys, plan_config
+):
+    config = tmp_path / "run.yaml"
+    config.write_text(to_yaml(plan_config))
+    none = dataclasses.replace(made_plan(8), fits=False)
+    monkeypatch.setattr(Planner, "plan", lambda self, phase, batch_size: none)
+    monkeypatch.setattr(Planner, "plan_largest", lambda self, phase: none)
+    call_program(plan_script, f"--config={config}", "--topology=v5e:1x1", "--json")
+    assert json.loads(capsys.readouterr().out)["largest_batch_size_per_device"] == {"1": None}
+    call_program(plan_script, f"--config={config}", "--topology=v5e:1x1")
+    assert "not even the smallest batch fits" in capsys.readouterr().out

@@ -1,3 +1,4 @@
+import importlib
 import subprocess
 import sys
 
@@ -6,6 +7,9 @@ import tensorflow as tf
 
 from keras_bert_tpu.config import InputError
 from keras_bert_tpu.tpu.connect import _has_tpu_build, check_data_path, connect
+
+# The package gives its function that name.
+connect_module = importlib.import_module("keras_bert_tpu.tpu.connect")
 
 
 def test_without_accelerators_it_is_the_cpu():
@@ -73,6 +77,32 @@ def test_tpu_that_another_process_holds_is_told(monkeypatch, reason):
 
     monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", held)
     with pytest.raises(InputError, match="held by another process.*lsof"):
+        connect("local")
+
+
+def test_holder_is_found_though_tensorflow_says_nothing_of_it(monkeypatch, tmp_path):
+    def fail(**_):
+        raise RuntimeError("No matching devices found for '/device:TPU_SYSTEM:0'")
+
+    lock = tmp_path / "libtpu_lockfile"
+    monkeypatch.setattr(connect_module, "_LOCK_FILE", str(lock))
+    monkeypatch.setattr(connect_module, "_has_tpu_build", lambda: True)
+    monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", fail)
+    with pytest.raises(InputError, match="No TPU was found on this machine"):
+        connect("local")
+    program = (
+        "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX); "
+        "print('locked', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, str(lock)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as holder:
+        holder.stdout.readline()
+        with pytest.raises(InputError, match="held by another process .*remove .*libtpu_lockfile"):
+            connect("local")
+        holder.stdin.close()
+    # The file stays, and means nothing any more.
+    with pytest.raises(InputError, match="No TPU was found on this machine"):
         connect("local")
 
 

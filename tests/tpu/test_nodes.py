@@ -1,6 +1,7 @@
 """TPUs by name: the real cloud-tpu-client against an API on loopback."""
 
 import importlib.util
+import re
 import sys
 
 import pytest
@@ -99,6 +100,32 @@ def test_api_that_does_not_answer_is_told(api, monkeypatch):
 
 
 @needs_client
+def test_api_that_is_ill_for_a_while_is_asked_again(api):
+    api["ours"] = [503, 429, {"state": "STARTING"}, 503, READY]
+    node, told = wait("ours")
+    assert node.name == "ours"
+    assert [sentence.rpartition("; ")[2] for sentence in told] == [
+        "asking again.",
+        "waiting.",
+        "asking again.",
+    ]
+
+
+@needs_client
+def test_api_that_stays_ill_is_told(api):
+    api["ours"] = [503]
+    with pytest.raises(InputError, match="The Cloud TPU API does not answer for TPU 'ours'.*503"):
+        wait("ours")
+
+
+@needs_client
+def test_name_with_a_status_in_it_is_no_answer(api):
+    api["tpu-404"] = [403]
+    with pytest.raises(InputError, match="The Cloud TPU API does not answer for TPU 'tpu-404'"):
+        wait("tpu-404")
+
+
+@needs_client
 def test_connect_asks_the_api_first(api):
     api["ours"] = [{"state": "PREEMPTED"}]
     with pytest.raises(InputError, match="was preempted"):
@@ -110,9 +137,17 @@ def test_runtime_of_the_same_version_or_of_none_passes(runtime):
     check_runtime_version(Node("ours", "", runtime), "2.20.1")
 
 
-@pytest.mark.parametrize("runtime", ["2.12.0", "tpu-vm-tf-2.17.0-pjrt"])
-def test_runtime_of_another_version_is_told(runtime):
-    with pytest.raises(InputError, match=f"runs {runtime}, and TensorFlow here is 2.20.1"):
+@pytest.mark.parametrize(
+    ("runtime", "advice"),
+    [
+        ("2.12.0", "create the TPU with a runtime of TensorFlow 2.20."),
+        ("tpu-vm-tf-2.17.0-pjrt", "create the TPU with a runtime of TensorFlow 2.20."),
+        ("2.21.0", "install tensorflow 2.21 here, or create the TPU with a runtime of"),
+    ],
+)
+def test_runtime_of_another_version_is_told(runtime, advice):
+    message = f"runs {runtime}, and TensorFlow here is 2.20.1: {advice}"
+    with pytest.raises(InputError, match=re.escape(message)):
         check_runtime_version(Node("ours", "", runtime), "2.20.1")
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_bert_tpu.config import InputError
 from keras_bert_tpu.layers.transformer import TransformerLayer
-from keras_bert_tpu.tpu import compile_program
+from keras_bert_tpu.tpu import compile_program, compiler
 from keras_bert_tpu.tpu import plan as plan_module
 from keras_bert_tpu.tpu.compile_program import as_for_a_tpu
 from keras_bert_tpu.tpu.compiled_program import Operation
@@ -28,7 +28,7 @@ needs_compiler = pytest.mark.skipif(
 pytestmark = pytest.mark.usefixtures("plan_cache")
 
 
-def fake_compiler(monkeypatch, bytes_of):
+def fake_compiler(monkeypatch, bytes_of, limit=16 * 2**30):
     """Has a step need what a function of its batch size says; returns the batches asked for."""
     asked = []
     monkeypatch.setattr(plan_module, "lower_step", lambda step, phase, batch_size: batch_size)
@@ -36,9 +36,9 @@ def fake_compiler(monkeypatch, bytes_of):
     def compile_step(batch_size, generation, cache):
         asked.append(batch_size)
         used = bytes_of(batch_size)
-        fits = used <= 16 * 2**30
+        fits = used <= limit
         operation = Operation("fusion", "", 1_500_000, 1)
-        return CompiledStep(used, 0, fits, 1e9, (operation,), 1.0)
+        return CompiledStep(used, 0 if fits else int(limit), fits, 1e9, (operation,), 1.0)
 
     monkeypatch.setattr(plan_module, "compile_for_tpu", compile_step)
     return asked
@@ -109,14 +109,80 @@ def test_largest_batch_is_smaller_where_memory_grows_faster(monkeypatch, plan_co
 
 
 def test_not_even_a_small_batch_is_told(monkeypatch, plan_config):
-    fake_compiler(monkeypatch, lambda batch: 20 * 2**30)
-    with pytest.raises(InputError, match="Not even 8 sequences of phase 1 fit.*20.0 GiB"):
-        Planner(plan_config, Slice.parse("v5e:1x1")).plan_largest(1)
+    asked = fake_compiler(monkeypatch, lambda batch: 20 * 2**30)
+    plan = Planner(plan_config, Slice.parse("v5e:1x1")).plan_largest(1)
+    assert not plan.fits and plan.hbm_bytes == 20 * 2**30
+    assert asked == [8]
+
+
+def test_largest_batch_fits_what_the_compiler_leaves(monkeypatch, plan_config):
+    asked = fake_compiler(monkeypatch, lambda batch: batch * 2**26, limit=15.75 * 2**30)
+    plan = Planner(plan_config, Slice.parse("v5e:1x1")).plan_largest(1)
+    # The first try is at 16 GiB, and tells that 15.75 are left.
+    assert plan.fits and plan.batch_size_per_device == 248
+    assert asked == [8, 16, 256, 248]
+
+
+def test_largest_batch_is_looked_for_on_where_memory_grows_slower_than_it_did(
+    monkeypatch, plan_config
+):
+    fake_compiler(monkeypatch, lambda batch: 2**30 + batch * 2**26 + min(batch, 16) * 2**26)
+    plan = Planner(plan_config, Slice.parse("v5e:1x1")).plan_largest(1)
+    assert plan.batch_size_per_device == 224
 
 
 def test_batch_that_the_devices_cannot_share_is_told(plan_config):
     with pytest.raises(InputError, match="batch_size=64 must be a multiple of the 12 devices"):
         Planner(plan_config, Slice.parse("v4:3x2x1")).batch_size_of(1)
+
+
+def test_batch_that_its_slices_cannot_share_is_told(plan_config):
+    phase = dataclasses.replace(plan_config.phases[0], accumulation_steps=3)
+    planner = Planner(dataclasses.replace(plan_config, phases=(phase,)), Slice.parse("v5e:1x1"))
+    with pytest.raises(InputError, match="with 3 slices each; set it to a multiple of 3"):
+        planner.batch_size_of(1)
+    with pytest.raises(InputError, match="batch of 8 .* accumulation_steps=3 of phase 1"):
+        planner.plan(1, 8)
+
+
+def test_compilations_under_other_flags_are_others(monkeypatch):
+    made = []
+
+    def compile_program(program, generation):
+        made.append(generation)
+        return CompiledStep(1, 0, True, 1.0, (), 1.0)
+
+    monkeypatch.setattr(compiler, "_compile", compile_program)
+    monkeypatch.setattr(compiler, "_versions", lambda: [])
+    for flags in ("", "--xla_x=1", ""):
+        monkeypatch.setenv("LIBTPU_INIT_ARGS", flags)
+        compile_for_tpu("a program", "v5e")
+    assert len(made) == 2
+
+
+def test_compilation_that_cannot_be_kept_is_not_lost(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    step = CompiledStep(1, 0, True, 1.0, (), 1.0)
+    monkeypatch.setattr(compiler, "_compile", lambda program, generation: step)
+    monkeypatch.setattr(compiler, "_versions", lambda: [])
+    with pytest.warns(UserWarning, match="not kept for another time"):
+        assert compile_for_tpu("a program", "v5e") is step
+
+
+def test_error_of_the_compiler_is_told_with_its_operation(monkeypatch):
+    error = 'XlaRuntimeError: INTERNAL: no such thing\n op_name="step/layer_3/attention/dot"'
+    with pytest.raises(CompileError, match="^step/layer_3/attention/dot: XlaRuntimeError"):
+        compiler._out_of_memory(error, 1.0)
+
+
+def test_layer_that_cannot_be_traced_is_told(monkeypatch, plan_config):
+    def call(self, hidden, *args, **kwargs):
+        raise AttributeError("no such weight")
+
+    monkeypatch.setattr(TransformerLayer, "call", call)
+    with pytest.raises(InputError, match="phase 1 cannot be compiled.*"):
+        Planner(plan_config, Slice.parse("v5e:1x1")).plan(1, 8)
 
 
 def test_random_bits_come_from_the_hardware_and_copies_are_kept_apart():

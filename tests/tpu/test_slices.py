@@ -46,8 +46,50 @@ def test_sum_over_a_pod_uses_all_links():
     assert pod.all_reduce_seconds(10**8) == pytest.approx(2 * 255 / 256 * 10**8 / 200e9)
 
 
-def test_unpublished_bandwidth_gives_no_estimate():
-    assert Slice.parse("v3-8").all_reduce_seconds(10**8) is None
+@pytest.mark.parametrize(
+    ("text", "links"),
+    [
+        ("v2:2x2", 2),
+        ("v2:16x16", 4),
+        ("v3:4x4", 2),
+        ("v3:16x32", 3),
+        ("v5e:2x4", 2),
+        ("v5e:4x8", 2),
+        ("v6e:8x16", 3),
+        ("v4:2x2x1", 2),
+        ("v4:2x2x4", 3),
+        ("v5p:4x4x4", 6),
+        ("v5p:4x4x8", 6),
+        ("v5p:2x4x4", 3),
+    ],
+)
+def test_ends_of_an_axis_are_linked_where_it_is_a_ring(text, links):
+    assert Slice.parse(text).links == links
+
+
+@pytest.mark.parametrize(
+    ("text", "topology"),
+    [
+        ("v2-8", "v2:2x2"),
+        ("v3-32", "v3:4x4"),
+        ("v3-64", "v3:4x8"),
+        ("v5e-4", "v5e:2x2"),
+        ("v5litepod-32", "v5e:4x8"),
+        ("v6e-1", "v6e:1x1"),
+        ("v4-8", "v4:2x2x1"),
+        ("v4-32", "v4:2x2x4"),
+        ("v5p-128", "v5p:4x4x4"),
+        ("v4-1536", "v4:8x8x12"),
+        ("tpu7x-8", "tpu7x:2x2x1"),
+    ],
+)
+def test_an_accelerator_type_is_its_default_topology(text, topology):
+    assert str(Slice.parse(text)) == topology
+
+
+def test_too_many_axes_are_told():
+    with pytest.raises(InputError, match="v5e lie along 2 axes, for example v5e:2x4"):
+        Slice.parse("v5e:2x2x2")
 
 
 def test_clocks_are_those_that_are_published():

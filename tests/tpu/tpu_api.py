@@ -38,12 +38,12 @@ def discovery(address: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def serve(answers: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
+def serve(answers: dict[str, list[dict[str, Any] | int]]) -> Iterator[str]:
     """Serves the API; yields the address of its discovery document.
 
     Args:
-        answers: For each node what one question after the other is answered with; the last answer
-            is given again and again.
+        answers: For each node what one question after the other is answered with, a number for
+            an error of that status; the last answer is given again and again.
     """
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -56,6 +56,8 @@ def serve(answers: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
             elif path.removeprefix(PREFIX) in answers:
                 left = answers[path.removeprefix(PREFIX)]
                 body = left.pop(0) if len(left) > 1 else left[0]
+                if isinstance(body, int):
+                    status, body = body, {"error": {"code": body, "message": "out of order"}}
             else:
                 status, body = 404, {"error": {"code": 404, "message": "not found"}}
             content = json.dumps(body).encode()

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 
 import pytest
@@ -64,7 +65,9 @@ def test_dynamic_masks_and_length_buckets_survive_a_crash(
     # There are no next sentences, so nothing is said of them.
     (*_, last) = read_metrics(tmp_path / "whole", "validation")
     assert last["nsp_loss"] == 0.0 and last["loss"] == last["mlm_loss"] > 0
-    assert "nsp" not in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "nsp" not in out
+    assert re.search(r"^Steps waited for input in \d+\.\d% of their time\.$", out, re.MULTILINE)
 
 
 def test_without_length_buckets_the_run_is_another(tmp_path, dynamic_records, vocabulary):

@@ -7,7 +7,10 @@ import protocol
 
 
 def main() -> None:
-    arguments = protocol.parse_worker_arguments(__doc__)
+    parser = protocol.worker_parser(__doc__)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--compile", action="store_true", help="by torch.compile")
+    arguments = parser.parse_args()
     import numpy as np
     import torch
     import transformers
@@ -26,7 +29,7 @@ def main() -> None:
             max_position_embeddings=protocol.MAX_POSITIONS,
         )
     )
-    model.train()
+    model.train().to(arguments.device)
     decayed, others = [], []
     for name, parameter in model.named_parameters():
         is_excluded = name.endswith("bias") or "LayerNorm" in name
@@ -51,14 +54,18 @@ def main() -> None:
         "labels": torch.tensor(labels),
         "next_sentence_label": torch.tensor(batch["next_sentence_label"][:, 0], dtype=torch.long),
     }
+    inputs = {name: value.to(arguments.device) for name, value in inputs.items()}
+    scores = torch.compile(model) if arguments.compile else model
     stages["build"] = protocol.since_start()
 
     def run(count: int) -> float:
         for _ in range(count):
             optimizer.zero_grad()
             # bfloat16 is PyTorch's automatic mixed precision: float32 weights, as in Keras.
-            with torch.autocast("cpu", torch.bfloat16, enabled=arguments.dtype == "bfloat16"):
-                loss = model(**inputs).loss
+            with torch.autocast(
+                arguments.device, torch.bfloat16, enabled=arguments.dtype == "bfloat16"
+            ):
+                loss = scores(**inputs).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), protocol.CLIP_NORM)
             optimizer.step()

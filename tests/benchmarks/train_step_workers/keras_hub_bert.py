@@ -14,7 +14,9 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
 def main() -> None:
-    arguments = protocol.parse_worker_arguments(__doc__)
+    parser = protocol.worker_parser(__doc__)
+    parser.add_argument("--jit_compile", action="store_true", help="compile the step with XLA")
+    arguments = parser.parse_args()
     import keras
     import keras_hub
     import tensorflow as tf

@@ -8,7 +8,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def main() -> None:
-    arguments = protocol.parse_worker_arguments(__doc__)
+    parser = protocol.worker_parser(__doc__)
+    parser.add_argument("--jit_compile", action="store_true", help="compile the step with XLA")
+    arguments = parser.parse_args()
     import keras
     import tensorflow as tf
 

@@ -34,13 +34,12 @@ def add_shapes(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=int, default=default, help="(%(default)s)")
 
 
-def parse_worker_arguments(description: str | None) -> argparse.Namespace:
-    """Returns the arguments of a worker."""
+def worker_parser(description: str | None) -> argparse.ArgumentParser:
+    """Returns a parser of the arguments that all workers have."""
     parser = argparse.ArgumentParser(description=description)
     add_shapes(parser)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
-    parser.add_argument("--jit_compile", action="store_true", help="compile the step with XLA")
-    return parser.parse_args()
+    return parser
 
 
 def since_start() -> float:
