@@ -41,8 +41,8 @@ WORKERS = Path(__file__).parent / "train_step_workers"
 sys.path.insert(0, str(WORKERS))
 
 import protocol  # noqa: E402
+from sizes import encoder_of  # noqa: E402
 
-from keras_bert_tpu.config import EncoderConfig  # noqa: E402
 from keras_bert_tpu.training.flops import model_flops  # noqa: E402
 
 MATRIX_SIZE = 2048
@@ -96,13 +96,7 @@ def step_flops(arguments: argparse.Namespace) -> float:
     The masked language model head counts at the masked positions only, wherever a program computes
     more of it.
     """
-    encoder = EncoderConfig(
-        vocab_size=arguments.vocabulary,
-        num_layers=arguments.layers,
-        hidden_size=arguments.hidden,
-        num_heads=arguments.heads,
-        intermediate_size=4 * arguments.hidden,
-    )
+    encoder = encoder_of(arguments)
     return arguments.batch * model_flops(encoder, arguments.length, arguments.predictions)
 
 

@@ -13,24 +13,15 @@ def main() -> None:
     arguments = parser.parse_args()
     import keras
     import tensorflow as tf
+    from sizes import encoder_of
 
-    from keras_bert_tpu.config import EncoderConfig, OptimizerConfig, PhaseConfig
+    from keras_bert_tpu.config import OptimizerConfig, PhaseConfig
     from keras_bert_tpu.models.pretrainer import BertPretrainer
     from keras_bert_tpu.training.optimizers import make_optimizer, make_schedule
     from keras_bert_tpu.training.train_step import PretrainingStep
 
     stages = {"import": protocol.since_start()}
     keras.utils.set_random_seed(1)
-    encoder = EncoderConfig(
-        vocab_size=arguments.vocabulary,
-        num_layers=arguments.layers,
-        hidden_size=arguments.hidden,
-        num_heads=arguments.heads,
-        intermediate_size=4 * arguments.hidden,
-        hidden_dropout=protocol.DROPOUT,
-        attention_dropout=protocol.DROPOUT,
-        max_positions=protocol.MAX_POSITIONS,
-    )
     policy = "mixed_bfloat16" if arguments.dtype == "bfloat16" else "float32"
     settings = OptimizerConfig(
         learning_rate=protocol.LEARNING_RATE,
@@ -42,7 +33,9 @@ def main() -> None:
         weight_decay=protocol.WEIGHT_DECAY,
         clip_norm=protocol.CLIP_NORM,
     )
-    step = PretrainingStep(BertPretrainer(encoder, dtype=policy), settings.clip_norm, seed=1)
+    step = PretrainingStep(
+        BertPretrainer(encoder_of(arguments), dtype=policy), settings.clip_norm, seed=1
+    )
     optimizer = make_optimizer(settings, make_schedule(settings, (PhaseConfig(),)))
     step.compile(optimizer=optimizer, jit_compile=arguments.jit_compile)
     optimizer.build(step.pretrainer.trainable_variables)

@@ -14,25 +14,15 @@ def main() -> None:
     import jax
     import jax.numpy as jnp
     import keras
+    from sizes import encoder_of
 
-    from keras_bert_tpu.config import EncoderConfig
     from keras_bert_tpu.layers.dropout import SITES_PER_STEP
     from keras_bert_tpu.models.pretrainer import BertPretrainer
 
     stages = {"import": protocol.since_start()}
     keras.utils.set_random_seed(1)
-    encoder = EncoderConfig(
-        vocab_size=arguments.vocabulary,
-        num_layers=arguments.layers,
-        hidden_size=arguments.hidden,
-        num_heads=arguments.heads,
-        intermediate_size=4 * arguments.hidden,
-        hidden_dropout=protocol.DROPOUT,
-        attention_dropout=protocol.DROPOUT,
-        max_positions=protocol.MAX_POSITIONS,
-    )
     policy = "mixed_bfloat16" if arguments.dtype == "bfloat16" else "float32"
-    model = BertPretrainer(encoder, dtype=policy)
+    model = BertPretrainer(encoder_of(arguments), dtype=policy)
     optimizer = keras.optimizers.AdamW(
         protocol.LEARNING_RATE,
         weight_decay=protocol.WEIGHT_DECAY,
