@@ -75,7 +75,8 @@ class TpuGeneration(NamedTuple):
 # switches link (pages v4 and v5p).
 TPUS = {
     # "A Domain-Specific Supercomputer for Training Deep Neural Networks" (CACM 63(7), 2020), to
-    # which the page v2 points: four links of 496 Gbit/s each way.
+    # which the page v2 points: four links of 496 Gbit/s each way, a figure that was not looked up
+    # again.
     "v2": TpuGeneration(46e12, 16 * _GIB, 700e9, 496e9, 2, 16, 2, True, 2, 2**15),
     # Page v3, of whose 340 TB/s of all-reduce bandwidth a chip of 1,024 has 332 GB/s each way.
     "v3": TpuGeneration(123e12, 32 * _GIB, 900e9, 664e9, 2, 32, 2, True, 2, 2**16),
