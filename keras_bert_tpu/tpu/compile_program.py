@@ -83,10 +83,10 @@ def _compile(program: str, topology: str) -> tuple[dict, str]:
     told = {
         "compile_seconds": seconds,
         "flops": executable.cost_analysis()["flops"],
-        "argument_bytes": memory.argument_size_in_bytes,
-        "output_bytes": memory.output_size_in_bytes,
-        "alias_bytes": memory.alias_size_in_bytes,
-        "temporary_bytes": memory.temp_size_in_bytes,
+        # The most that lives at one time, arguments and results among it; where the compiler says
+        # that a program does not fit, this is what it compares. Its size of temporary values is
+        # more: some have the same place at other times.
+        "peak_bytes": memory.peak_memory_in_bytes,
         "code_bytes": memory.generated_code_size_in_bytes,
     }
     return told, executable.hlo_modules()[0].to_string()

@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,9 +22,13 @@ from keras_bert_tpu.tpu import compile_program
 from keras_bert_tpu.tpu.compiled_program import Operation, operations
 
 # Raised whenever what is kept, or what is made of a program before it is compiled, changes.
-_CACHE_VERSION = 3
+_CACHE_VERSION = 4
 _TOPOLOGIES = {"v4": "1x1x1", "v5p": "1x1x1", "tpu7x": "1x1x1"}
-_USED = re.compile(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm")
+# Of two compilers within the compiler; each says the need, and what a program may take.
+_USED = re.compile(
+    r"(?:Used |required for HLO temporaries \()([\d.]+)([KMGT])"
+    r"(?: of |\) exceeds available HBM \()([\d.]+)([KMGT])"
+)
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # What the compiler takes flags from.
 _FLAGS = ("LIBTPU_INIT_ARGS", "XLA_FLAGS")
@@ -39,7 +44,7 @@ class CompiledStep:
     """What the compiler tells of a program on one device.
 
     Attributes:
-        hbm_bytes: int. Memory that it needs: arguments, temporary values and its own code.
+        hbm_bytes: int. Memory that it needs: the most that lives at one time, and its own code.
         hbm_limit: int. Memory that a program may need, or 0 if the compiler did not say.
         fits: bool. If not, it was not compiled to the end, and there are no estimates.
         flops: float. Operations of the compiled program, as the compiler counts them.
@@ -98,10 +103,7 @@ def _compile(program: str, generation: str) -> CompiledStep:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         answer = Path(f"{result}.json")
         if not answer.exists():
-            last = done.stdout.strip().splitlines()[-1:] or ["it said nothing"]
-            raise CompileError(
-                f"the TPU compiler ended with exit status {done.returncode}: {last[0]}"
-            )
+            raise CompileError(_end_of(done.returncode, done.stdout))
         told = json.loads(answer.read_text())
         if "error" in told:
             return _out_of_memory(told["error"], told["compile_seconds"])
@@ -111,17 +113,23 @@ def _compile(program: str, generation: str) -> CompiledStep:
     except ValueError as error:
         raise CompileError(str(error)) from error
     return CompiledStep(
-        hbm_bytes=told["argument_bytes"]
-        + told["output_bytes"]
-        - told["alias_bytes"]
-        + told["temporary_bytes"]
-        + told["code_bytes"],
+        hbm_bytes=told["peak_bytes"] + told["code_bytes"],
         hbm_limit=0,
         fits=True,
         flops=told["flops"],
         operations=found,
         compile_seconds=told["compile_seconds"],
     )
+
+
+def _end_of(status: int, told: str) -> str:
+    if status == -signal.SIGKILL:
+        return (
+            "the TPU compiler was killed, as a system does when its memory is used up; it needs up "
+            "to 8 GB for BERT-large: end other programs, or plan on a machine with more."
+        )
+    last = told.strip().splitlines()[-1:] or ["it said nothing"]
+    return f"the TPU compiler ended with exit status {status}: {last[0]}"
 
 
 def one_chip(generation: str) -> str:

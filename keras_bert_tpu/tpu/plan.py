@@ -5,9 +5,10 @@ are that compiler's estimates, and called so: nothing has run. The gradients' wa
 estimated from the published bandwidth of their links, as if nothing else ran meanwhile.
 """
 
+import contextlib
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -24,6 +25,8 @@ from keras_bert_tpu.training.train_step import PretrainingStep, make_pretrainer,
 # Batches of a device are tried in multiples of this: the tiles that a TPU stores arrays in.
 BATCH_MULTIPLE = 8
 _NODE = re.compile(r"\{\{node ([^}]*)\}\}")
+# Variables of fewer elements get their values.
+_LARGE = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,10 +108,11 @@ class Planner:
     ):
         self.config, self.topology = config, topology
         self._told, self._cache = told, cache
-        pretrainer = make_pretrainer(config)
-        freeze(pretrainer, config.frozen_layers)
-        schedule = make_schedule(config.optimizer, config.phases)
-        self._step = make_step(pretrainer, config, schedule)
+        with _large_variables_without_values():
+            pretrainer = make_pretrainer(config)
+            freeze(pretrainer, config.frozen_layers)
+            schedule = make_schedule(config.optimizer, config.phases)
+            self._step = make_step(pretrainer, config, schedule)
 
     @property
     def num_devices(self) -> int:
@@ -256,6 +260,27 @@ class Planner:
             estimated_hours=settings.steps * settings.batch_size / speed / 3600,
             operations=compiled.operations,
         )
+
+
+@contextlib.contextmanager
+def _large_variables_without_values() -> Iterator[None]:
+    """Large variables that are made here have a shape, and memory that nothing is written to.
+
+    To lower a step takes no more of them. Of BERT-large with its optimizer it is 4 GB, which the
+    compiler needs.
+    """
+
+    def create(next_creator: Callable[..., Any], **kwargs: Any) -> Any:
+        initial_value = kwargs["initial_value"]
+        if callable(initial_value):
+            with tf.Graph().as_default():
+                made = initial_value()
+            if made.shape.num_elements() >= _LARGE:
+                kwargs["initial_value"] = tf.raw_ops.Empty(shape=made.shape, dtype=made.dtype)
+        return next_creator(**kwargs)
+
+    with tf.variable_creator_scope(create):
+        yield
 
 
 def lower_step(step: PretrainingStep, phase: PhaseConfig, batch_size: int) -> str:

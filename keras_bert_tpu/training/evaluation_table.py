@@ -1,7 +1,7 @@
 """The figures of an evaluation as a table for people."""
 
 from keras_bert_tpu.pretraining_data.inspection.text import LABELS
-from keras_bert_tpu.training.evaluation import PretrainingEvaluation, Score, WordScore
+from keras_bert_tpu.training.scores import PretrainingEvaluation, Score, WordScore
 
 _SPLITS = {"validation": "held-out", "train": "training"}
 _PAIRS = {"mlm+nsp": "next sentence", "mlm+sop": "sentence order"}

@@ -30,8 +30,9 @@ def table_row(run_file):
     report = recorded(run_file)
     cells = [f"[{run_file.name}]({run_file.name})", report["topology"]]
     for plan in report["plans"]:
+        slices = f" in {plan['accumulation_steps']}" if plan["accumulation_steps"] > 1 else ""
         cells += [
-            f"{plan['batch_size_per_device']} x {plan['sequence_length']}",
+            f"{plan['batch_size_per_device']:,} x {plan['sequence_length']}{slices}",
             f"{plan['hbm_bytes'] / 2**30:.1f} of {plan['hbm_bytes_of_device'] / 2**30:.1f} GiB",
             f"{plan['estimated_step_ms']:.1f} ms",
             f"{plan['estimated_mfu']:.0%}",

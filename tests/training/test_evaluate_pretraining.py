@@ -16,8 +16,9 @@ from keras_bert_tpu.pretraining_data.manifest import Manifest
 from keras_bert_tpu.pretraining_data.pipeline import validation_dataset
 from keras_bert_tpu.pretraining_data.prepare import prepare
 from keras_bert_tpu.text.vocabulary import Vocabulary
-from keras_bert_tpu.training.evaluation import Score, WordScore, evaluate_pretraining
+from keras_bert_tpu.training.evaluation import evaluate_pretraining
 from keras_bert_tpu.training.optimizers import BertAdamW
+from keras_bert_tpu.training.scores import Score, WordScore
 from keras_bert_tpu.training.train_step import PretrainingStep
 
 NUM_EXAMPLES = 150

@@ -2,14 +2,14 @@ import dataclasses
 
 import pytest
 
-from keras_bert_tpu.training.evaluation import (
+from keras_bert_tpu.training.evaluation_table import table
+from keras_bert_tpu.training.scores import (
     MaskedWordBaseline,
     PretrainingEvaluation,
     Score,
     SentencePairs,
     WordScore,
 )
-from keras_bert_tpu.training.evaluation_table import table
 
 NONE = WordScore(0, 0, 0.0, 0)
 
