@@ -5,24 +5,24 @@ a dense layer on the pooled output; AdamW with `global_clipnorm`. Its GELU is th
 which is cheaper than ours with erf. `--jit_compile` is what `compile` chooses when it is not told.
 """
 
+import argparse
 import os
+from typing import TYPE_CHECKING
 
 import protocol
+
+if TYPE_CHECKING:
+    import keras
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
-def main() -> None:
-    parser = protocol.worker_parser(__doc__)
-    parser.add_argument("--jit_compile", action="store_true", help="compile the step with XLA")
-    arguments = parser.parse_args()
+def make_model(arguments: argparse.Namespace, jit_compile: bool) -> "keras.Model":
+    """Returns the compiled model of sizes that `protocol.add_shapes` tells."""
     import keras
     import keras_hub
-    import tensorflow as tf
 
-    stages = {"import": protocol.since_start()}
-    keras.utils.set_random_seed(1)
     policy = "mixed_bfloat16" if arguments.dtype == "bfloat16" else "float32"
     keras.config.set_dtype_policy(policy)
     backbone = keras_hub.models.BertBackbone(
@@ -66,15 +66,35 @@ def main() -> None:
         weighted_metrics={
             name: keras.metrics.SparseCategoricalAccuracy() for name in ("mlm", "nsp")
         },
-        jit_compile=arguments.jit_compile,
+        jit_compile=jit_compile,
     )
+    return model
+
+
+def make_data(arguments: argparse.Namespace) -> tuple[dict, dict, dict]:
+    """Returns a batch of tensors: inputs, targets and their weights."""
+    import tensorflow as tf
+
     batch = protocol.make_batch(arguments)
     inputs = {name: batch[name] for name in ("token_ids", "segment_ids", "padding_mask")}
     inputs["mask_positions"] = batch["mask_positions"]
     targets = {"mlm": batch["mask_ids"], "nsp": batch["next_sentence_label"][:, 0]}
     weights = {"mlm": batch["mask_weights"], "nsp": targets["nsp"] * 0.0 + 1.0}
-    fixed = tf.nest.map_structure(tf.constant, (inputs, targets, weights))
-    dataset = tf.data.Dataset.from_tensors(fixed).repeat()
+    return tf.nest.map_structure(tf.constant, (inputs, targets, weights))
+
+
+def main() -> None:
+    parser = protocol.worker_parser(__doc__)
+    parser.add_argument("--jit_compile", action="store_true", help="compile the step with XLA")
+    arguments = parser.parse_args()
+    import keras
+    import keras_hub  # noqa: F401 - part of the time that is told as that of imports
+    import tensorflow as tf
+
+    stages = {"import": protocol.since_start()}
+    keras.utils.set_random_seed(1)
+    model = make_model(arguments, arguments.jit_compile)
+    dataset = tf.data.Dataset.from_tensors(make_data(arguments)).repeat()
     stages["build"] = protocol.since_start()
     model.fit(dataset, steps_per_epoch=1, verbose=0)
     stages["step"] = protocol.since_start()
