@@ -145,7 +145,8 @@ class PretrainingConfig:
             the order of the records depends on their number.
         max_skipped: int. Most records of a phase, training and held-out ones each, that "skip" may
             leave out.
-        steps_per_execution: int. Steps run on the device between two visits of the host.
+        steps_per_execution: int. Steps of one call: TensorFlow loops over them where the devices
+            are, and Python sees what there is after the last.
         max_nonfinite_steps: int. A step whose loss or gradient is not finite is skipped; so many in
             a row end the run.
         spike_factor: float. Where the loss of a line of metrics.jsonl is more than so many times
