@@ -32,6 +32,8 @@ _USED = re.compile(
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # What the compiler takes flags from.
 _FLAGS = ("LIBTPU_INIT_ARGS", "XLA_FLAGS")
+_SYMBOL = re.compile(r'@(?:"[^"]*"|[\w.$-]+)')
+_FUNCTION = re.compile(rf"func\.func (?:\w+ )?({_SYMBOL.pattern})")
 _OPERATION = re.compile(r'op_name="([^"]+)"')
 
 
@@ -160,7 +162,10 @@ def _versions() -> list[str]:
 def _without_numbers(program: str) -> str:
     """A program without what differs between two lowerings of the same function."""
     program = re.sub(r"^#loc.*\n", "", program, flags=re.MULTILINE)
-    return re.sub(r"module @\S+|(?<=\S) loc\(#?\w+\)", "", program)
+    program = re.sub(r"module @\S+|(?<=\S) loc\(#?\w+\)", "", program)
+    # Functions are named by counters of all that was traced in the process.
+    names = {name: f"@{number}" for number, name in enumerate(_FUNCTION.findall(program))}
+    return _SYMBOL.sub(lambda match: names.get(match[0], match[0]), program)
 
 
 def _cache_folder() -> Path:

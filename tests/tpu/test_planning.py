@@ -211,6 +211,31 @@ def test_compilations_under_other_flags_are_others(monkeypatch):
     assert len(made) == 2
 
 
+def test_step_that_is_lowered_again_is_the_same_program(plan_config):
+    (phase,) = plan_config.phases
+    phase = dataclasses.replace(phase, accumulation_steps=2)
+    step = Planner(plan_config, Slice.parse("v5e:1x1"))._step
+    first, second = (plan_module.lower_step(step, phase, 16) for _ in range(2))
+    # Its slices are a function, whose name counts what was traced before.
+    assert first != second
+    assert compiler._without_numbers(first) == compiler._without_numbers(second)
+    other = plan_module.lower_step(step, phase, 32)
+    assert compiler._without_numbers(first) != compiler._without_numbers(other)
+
+
+def test_functions_without_their_numbers_are_told_apart():
+    program = """module @x {{
+func.func public @main() {{ call @{0}() custom_call @{1}() call @{2}() }}
+func.func private @{0}() {{ }}
+func.func private @{2}() {{ }}
+}}"""
+    of = [
+        compiler._without_numbers(program.format(*names))
+        for names in (("f_1", "a", "g_2"), ("f_7", "a", '"g_8 of"'), ("f_1", "b", "g_2"))
+    ]
+    assert of[0] == of[1] != of[2]
+
+
 def test_compilation_that_cannot_be_kept_is_not_lost(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
