@@ -127,8 +127,8 @@ def _compile(program: str, generation: str) -> CompiledStep:
 def _end_of(status: int, told: str) -> str:
     if status == -signal.SIGKILL:
         return (
-            "the TPU compiler was killed, as a system does when its memory is used up; it needs up "
-            "to 8 GB for BERT-large: end other programs, or plan on a machine with more."
+            "the TPU compiler was killed, as a system does when its memory is used up; for "
+            "BERT-large it took up to 6.5 GB: end other programs, or plan on a machine with more."
         )
     last = told.strip().splitlines()[-1:] or ["it said nothing"]
     return f"the TPU compiler ended with exit status {status}: {last[0]}"

@@ -9,7 +9,7 @@ from keras_bert_tpu.text.vocabulary import SPECIAL_TOKENS, Vocabulary
 from prepared_text import SAMPLE
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def vocab(tmp_path_factory):
     """Special tokens, letters and frequent words of the sample, split at a suffix of their own."""
     text = " ".join(pathlib.Path(path).read_text(encoding="utf-8") for path in SAMPLE).lower()
