@@ -128,7 +128,7 @@ def _end_of(status: int, told: str) -> str:
     if status == -signal.SIGKILL:
         return (
             "the TPU compiler was killed, as a system does when its memory is used up; for "
-            "BERT-large it took up to 6.5 GB: end other programs, or plan on a machine with more."
+            "BERT-large it took up to 11 GB: end other programs, or plan on a machine with more."
         )
     last = told.strip().splitlines()[-1:] or ["it said nothing"]
     return f"the TPU compiler ended with exit status {status}: {last[0]}"
