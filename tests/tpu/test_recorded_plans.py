@@ -66,6 +66,13 @@ def test_each_run_file_fits_by_its_recorded_plan(run_file):
 
 
 @pytest.mark.parametrize("run_file", RUN_FILES, ids=lambda path: path.stem)
+def test_an_hour_at_most_lies_between_two_checkpoints(run_file):
+    save_every = PretrainingConfig.from_yaml(str(run_file)).save_every
+    for plan in recorded(run_file)["plans"]:
+        assert save_every * plan["estimated_step_ms"] < 3.6e6
+
+
+@pytest.mark.parametrize("run_file", RUN_FILES, ids=lambda path: path.stem)
 def test_the_readme_says_what_was_recorded(run_file):
     assert table_row(run_file) in README
 
